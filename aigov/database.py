@@ -1,0 +1,86 @@
+"""The hot path's connections: one psycopg pool for each event loop, every statement its own transaction.
+
+Django's ORM serves the admin and the tasks; a completion takes its few statements through here. Where
+PostgreSQL cannot be reached the answer is `BudgetUnavailable` in under a second: without the ledger
+nothing may be spent.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import psycopg
+from django.conf import settings
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from aigov.errors import BudgetUnavailable
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+
+CONNECTIONS_MAX = 10
+CONNECT_WAIT_S = 0.8
+STATEMENT_TIMEOUT_MS = 5_000
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+
+
+def conninfo() -> str:
+    """libpq's connection string of the database that Django's settings name."""
+    database = settings.DATABASES["default"]
+    return make_conninfo(
+        host=database["HOST"] or None,
+        port=database["PORT"] or None,
+        user=database["USER"] or None,
+        password=database["PASSWORD"] or None,
+        dbname=database["NAME"],
+        connect_timeout=2,
+        application_name="aigov",
+        options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+    )
+
+
+@asynccontextmanager
+async def pool_opened() -> AsyncIterator[None]:
+    """Opens the running loop's pool for the time of the block. PostgreSQL may still be down."""
+    pool: Pool = AsyncConnectionPool(
+        conninfo(),
+        min_size=1,
+        max_size=CONNECTIONS_MAX,
+        timeout=CONNECT_WAIT_S,
+        reconnect_timeout=2,
+        kwargs={"autocommit": True},
+        open=False,
+    )
+    await pool.open()
+    _pools[asyncio.get_running_loop()] = pool
+    try:
+        yield
+    finally:
+        _pools.pop(asyncio.get_running_loop(), None)
+        await pool.close(timeout=2)
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[Connection]:
+    """A connection in autocommit.
+
+    Raises:
+        BudgetUnavailable: there is none within `CONNECT_WAIT_S`, or it broke while in use.
+    """
+    pool = _pools[asyncio.get_running_loop()]
+    try:
+        async with pool.connection() as conn:
+            yield conn
+    except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+        raise unavailable() from error
+
+
+def unavailable() -> BudgetUnavailable:
+    return BudgetUnavailable(
+        "The ledger cannot be reached, so no call was made. Please repeat the request shortly.",
+        retry_after_s=1,
+    )

@@ -1,0 +1,156 @@
+"""Settings, read from the environment (and `.env`); a bad value stops the start with a sentence that names
+it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from aigov.environment import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Environment(BASE_DIR / ".env")
+
+DEBUG = env.bool("DEBUG", default=False)
+AIGOV_DATA_DIR = Path(env.text("AIGOV_DATA_DIR", default=str(BASE_DIR / ".data"))).resolve()
+SECRET_KEY = env.secret_key("SECRET_KEY", kept_in=AIGOV_DATA_DIR / "secret_key")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+HOST = env.text("HOST", default="127.0.0.1")
+PORT = env.integer("PORT", default=8000, low=0, high=65535)
+WEB_WORKERS = env.integer("WEB_WORKERS", default=2, low=1, high=64)
+
+# --- Requests and money
+REQUEST_DEADLINE_S = env.integer("REQUEST_DEADLINE_S", default=60, low=1, high=3600)
+HOLD_LIFETIME_S = env.integer("HOLD_LIFETIME_S", default=REQUEST_DEADLINE_S + 60, low=1, high=7200)
+
+# --- Providers: those with a key or a base URL of their own take part; see `aigov.embedded` for the sandbox.
+PROVIDERS = env.providers()
+
+# --- PostgreSQL and Valkey: given, or embedded (`aigov.embedded` sets both before Django starts)
+DATABASES = {"default": env.database("DATABASE_URL")}
+DATABASES["default"]["CONN_MAX_AGE"] = 0
+REDIS_URL = env.redis_url("REDIS_URL")
+CACHES: dict[str, Any] = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        # Only speed hangs on the cache: where it is down, we go on without it.
+        "OPTIONS": {"IGNORE_EXCEPTIONS": True, "SOCKET_CONNECT_TIMEOUT": 0.25, "SOCKET_TIMEOUT": 0.25},
+    }
+}
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+# --- Django
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "adrf",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "aigov.organizations",
+    "aigov.registry",
+    "providers",
+    "budgets",
+    "routing",
+    "aigov",
+]
+MIDDLEWARE = [
+    "aigov.web.middleware.request_headers",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "aigov.urls"
+ASGI_APPLICATION = "aigov.asgi.application"
+WSGI_APPLICATION = "aigov.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "organizations.User"
+AUTHENTICATION_BACKENDS = ["aigov.organizations.permissions.RoleBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "aigov" / "locale"]
+TIME_ZONE = "Europe/Berlin"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = AIGOV_DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+
+vars().update(env.email("EMAIL_URL", default="consolemail://"))
+
+# The largest body that is read, in bytes (`aigov.web.parsers`, `aigov.web.body_limit`).
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["aigov.web.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["aigov.web.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["aigov.web.parsers.JsonParser"],
+    "DEFAULT_SCHEMA_CLASS": "aigov.web.schema.GatewaySchema",
+    "EXCEPTION_HANDLER": "aigov.web.errors.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "aigov",
+    "DESCRIPTION": "One gateway for a company's AI calls, under monthly caps in euro that cannot be passed.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+}
+
+UNFOLD = {"SITE_TITLE": "aigov", "SITE_HEADER": "aigov", "SITE_SYMBOL": "account_balance"}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"httpx2": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
+}

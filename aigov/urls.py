@@ -1,0 +1,31 @@
+"""The addresses of everything."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from aigov.web import errors, health
+from budgets.api import BudgetView
+from routing.api.native import CompletionsView, CompletionView
+from routing.api.openai import chat_completions
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("api/v1/completions", CompletionsView.as_view(), name="completions"),
+    path("api/v1/completions/<str:completion_id>", CompletionView.as_view(), name="completion"),
+    path("api/v1/budget", BudgetView.as_view(), name="budget"),
+    path("api/v1/settings/", include("aigov.registry.urls")),
+    path("v1/chat/completions", chat_completions, name="chat-completions"),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("admin/", admin.site.urls),
+    re_path(r"^(api|v1)/", errors.unknown_address),
+]
+
+handler400 = errors.handler400
+handler403 = errors.handler403
+handler404 = errors.handler404
+handler500 = errors.handler500

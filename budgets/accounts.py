@@ -1,0 +1,149 @@
+"""Accounts are opened with the standing cap of the settings registry, and follow it until finance sets a
+cap for the month.
+
+A cap must never be a stale one. So an account is opened, and a standing cap changed, under the lock of the
+registry's version: whoever opens knows that no cap has changed since the settings it goes by were read, and
+whoever changes a cap sees every account that was opened before.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+
+from django.db import connection as django_connection
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from aigov import clock, database
+from aigov.errors import BadRequest
+from aigov.money import EURO_MAX, NANO_EURO, cap_text
+from aigov.organizations.audit import Acting, write_audit_entry
+from aigov.organizations.models import Organization
+from aigov.registry.effective import Settings
+from aigov.registry.snapshot import SETTINGS, load_settings_sync, settings_for
+from aigov.registry.values import Change
+from budgets.models import BudgetAccount, Scope
+
+MONTHLY_CAP = "ai.budget.monthly.cap"
+USER_MONTHLY_CAP = "ai.budget.user.monthly.cap"
+USE_CASE_MONTHLY_CAPS = "ai.budget.use_case.monthly.caps"
+
+_LOCK_VERSION = "SELECT version FROM registry_registryversion FOR SHARE"
+_OPEN = """
+INSERT INTO budget_accounts
+    (organization_id, month, scope, subject, cap_eur, cap_is_of_month, spent_eur, held_eur)
+VALUES (%s, %s, %s, %s, %s, false, 0, 0) ON CONFLICT DO NOTHING
+"""
+
+
+def standing_cap(settings: Settings, organization_id: int, scope: str, subject: str) -> Decimal | None:
+    """The standing cap in euro of an organization, a user or a use case; None: it has no cap of its own."""
+    if scope == Scope.USER:
+        cap = settings.value(USER_MONTHLY_CAP, organization_id=organization_id, user=subject)
+    elif scope == Scope.USE_CASE:
+        cap = settings.value(USE_CASE_MONTHLY_CAPS, organization_id=organization_id).get(subject)
+    else:
+        cap = settings.value(MONTHLY_CAP, organization_id=organization_id)
+    return None if cap is None else Decimal(cap)
+
+
+def _subjects(user: str, use_case: str) -> Iterator[tuple[str, str]]:
+    yield Scope.ORGANIZATION, ""
+    if user:
+        yield Scope.USER, user
+    if use_case:
+        yield Scope.USE_CASE, use_case
+
+
+async def open_accounts(*, organization_id: int, month: date, user: str, use_case: str) -> None:
+    """Opens those of a charge's accounts that the month does not have yet.
+
+    Does nothing but reload the settings where this process's copy of them is out of date; ask again then.
+    """
+    settings = await settings_for(organization_id)
+    async with database.connection() as conn, conn.transaction():
+        cursor = await conn.execute(_LOCK_VERSION)
+        if await cursor.fetchone() == (settings.version,):
+            for scope, subject in _subjects(user, use_case):
+                cap = standing_cap(settings, organization_id, scope, subject)
+                await conn.execute(_OPEN, (organization_id, month, scope, subject, cap))
+            return
+    await SETTINGS.refresh()
+
+
+def open_month(*, organization: Organization, month: date | None = None) -> BudgetAccount:
+    """The organization's own account of `month` (default: the present one), opened if there is none."""
+    month = month or clock.month_of(clock.now(), organization.time_zone)
+    with transaction.atomic(), django_connection.cursor() as cursor:
+        cursor.execute(_LOCK_VERSION)
+        cap = standing_cap(load_settings_sync(), organization.pk, Scope.ORGANIZATION, "")
+        cursor.execute(_OPEN, (organization.pk, month, Scope.ORGANIZATION, "", cap))
+    return BudgetAccount.objects.get(organization=organization, month=month, scope=Scope.ORGANIZATION)
+
+
+def open_months() -> None:
+    """Opens the present month for every organization that has not yet begun it."""
+    for organization in Organization.objects.all():
+        open_month(organization=organization)
+
+
+def follow_standing_caps(change: Change) -> None:
+    """Carries a changed standing cap to the accounts of this month and later that follow it.
+
+    Runs in the change's own transaction, so that the next hold already goes by it.
+    """
+    organizations = Organization.objects.filter(pk__in=change.settings.organizations(change.subject))
+    for organization in organizations.order_by("pk"):
+        month = clock.month_of(clock.now(), organization.time_zone)
+        # In the ledger's order of locks: users, use cases, the organization last.
+        accounts = BudgetAccount.objects.filter(
+            organization=organization, month__gte=month, cap_is_of_month=False
+        ).order_by("-scope", "subject")
+        for account in accounts:
+            cap = standing_cap(change.settings, organization.pk, account.scope, account.subject)
+            _write_cap(account, cap, is_of_month=False, only_following=True)
+
+
+@transaction.atomic
+def set_month_cap(*, account: BudgetAccount, cap_eur: Decimal, acting: Acting, reason: str) -> None:
+    """Sets the cap of one account for its month alone; it is in force for the next hold.
+
+    Raises:
+        BadRequest: the cap is no amount, or the reason is missing; `param` names it.
+    """
+    check_cap(cap_eur)
+    if not reason.strip():
+        raise BadRequest(_("Please give a reason for the change."), param="reason")
+    before = BudgetAccount.objects.select_for_update().get(pk=account.pk)
+    _write_cap(account, cap_eur, is_of_month=True)
+    write_audit_entry(
+        organization=account.organization,
+        acting=acting,
+        action="budget.cap_changed",
+        target=str(account),
+        before={"cap_eur": before.cap_eur if before.cap_eur is None else cap_text(before.cap_eur)},
+        after={"cap_eur": cap_text(cap_eur)},
+        reason=reason.strip(),
+    )
+
+
+def check_cap(cap_eur: Decimal) -> None:
+    """Makes sure that a cap is an amount of euro that the ledger can hold.
+
+    Raises:
+        BadRequest: it is not; `param` is `cap_eur`.
+    """
+    if not cap_eur.is_finite() or not 0 <= cap_eur <= EURO_MAX or cap_eur != cap_eur.quantize(NANO_EURO):
+        raise BadRequest(
+            _("A cap is an amount in euro of 0 or more, with at most nine decimal places."), param="cap_eur"
+        )
+
+
+def _write_cap(
+    account: BudgetAccount, cap_eur: Decimal | None, *, is_of_month: bool, only_following: bool = False
+) -> None:
+    rows = BudgetAccount.objects.filter(pk=account.pk)
+    if only_following:
+        rows = rows.filter(cap_is_of_month=False)
+    rows.update(cap_eur=cap_eur, cap_is_of_month=is_of_month)
+    account.refresh_from_db()

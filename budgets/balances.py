@@ -1,0 +1,41 @@
+"""This month's figures for the API; an account that is not open yet has its standing cap and zeros."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from aigov import database
+from aigov.money import ZERO, cap_text, euro_text
+from aigov.registry.snapshot import settings_for
+from budgets.accounts import standing_cap
+from budgets.ledger import Balance
+from budgets.models import Scope
+
+_SELECT = """
+SELECT scope, cap_eur, spent_eur, held_eur FROM budget_accounts
+WHERE organization_id = %s AND month = %s AND (scope, subject) IN (('organization', ''), ('user', %s))
+"""
+
+
+async def balances(*, organization_id: int, month: date, user: str) -> Mapping[str, Balance]:
+    """The figures of an organization, and of its user if one is named, by scope."""
+    settings = await settings_for(organization_id)
+    scopes = {str(Scope.ORGANIZATION): ""} | ({str(Scope.USER): user} if user else {})
+    found = {
+        scope: Balance(standing_cap(settings, organization_id, scope, subject), ZERO, ZERO)
+        for scope, subject in scopes.items()
+    }
+    async with database.connection() as conn:
+        cursor = await conn.execute(_SELECT, (organization_id, month, user))
+        return found | {scope: Balance(cap, spent, held) async for scope, cap, spent, held in cursor}
+
+
+def balance_as_json(balance: Balance, resets_at: datetime) -> dict[str, Any]:
+    """A balance as the API shows it; a user without a cap has no limit and no remainder."""
+    return {
+        "limit_eur": None if balance.cap_eur is None else cap_text(balance.cap_eur),
+        "spent_eur": euro_text(balance.spent_eur),
+        "held_eur": euro_text(balance.held_eur),
+        "remaining_eur": None if balance.remaining_eur is None else euro_text(balance.remaining_eur),
+        "resets_at": resets_at.isoformat(),
+    }

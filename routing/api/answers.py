@@ -1,0 +1,70 @@
+"""A completion as its callers see it: the native body, the `x-ai-*` headers, and the extras for the SDKs."""
+
+from typing import Any
+
+from aigov.money import euro_text
+from budgets.balances import balance_as_json
+from routing.course import Completion
+
+
+def native_body(completion: Completion) -> dict[str, Any]:
+    """The answer of `POST /api/v1/completions`."""
+    course, answer = completion.course, completion.answer
+    return {
+        "id": course.id,
+        "created_at": course.created_at.isoformat(timespec="seconds"),
+        "content": answer.content,
+        "parsed": answer.reply.parsed,
+        "route": completion.route,
+        "tier": completion.tier,
+        "provider": answer.attempt.candidate.provider,
+        "model": answer.attempt.candidate.model,
+        "confidence": answer.confidence,
+        "confidence_method": answer.confidence_method,
+        "threshold": course.threshold,
+        "attempts": attempts_of(completion),
+        "usage": answer.usage,
+        "cost_eur": euro_text(course.cost_eur),
+        "budget": budget_of(completion),
+        "cached": False,
+        "finish_reason": answer.reply.finish_reason,
+        "request_id": course.request_id,
+    }
+
+
+def sdk_extras(completion: Completion) -> dict[str, Any]:
+    """The `aigov` object in an answer for one of the SDKs."""
+    body = native_body(completion)
+    names = ("id", "route", "confidence", "cost_eur", "provider", "attempts", "budget")
+    return {name: body[name] for name in names}
+
+
+def headers_of(completion: Completion) -> dict[str, str]:
+    """The `x-ai-*` headers of an answer that comes whole."""
+    course, answer = completion.course, completion.answer
+    budget = budget_of(completion)
+    headers = {
+        "x-ai-cost-eur": euro_text(course.cost_eur),
+        "x-ai-budget-limit": budget["limit_eur"],
+        "x-ai-budget-remaining": budget["remaining_eur"],
+        "x-ai-budget-reset": budget["resets_at"],
+        "x-ai-model": answer.attempt.candidate.model,
+        "x-ai-provider": answer.attempt.candidate.provider,
+        "x-ai-route": completion.route,
+        "x-ai-cache": "BYPASS",
+        "x-ai-fallbacks": str(sum(attempt.outcome == "failed" for attempt in course.attempts)),
+    }
+    if answer.confidence is not None:
+        headers["x-ai-confidence"] = f"{answer.confidence:.4f}"
+    return headers
+
+
+def attempts_of(completion: Completion) -> list[dict[str, Any]]:
+    return [attempt.as_json() for attempt in completion.course.attempts]
+
+
+def budget_of(completion: Completion) -> dict[str, Any]:
+    """The organization's figures after the last of the completion's charges."""
+    course = completion.course
+    assert course.balance is not None and course.resets_at is not None, "an answer has had a hold"
+    return balance_as_json(course.balance, course.resets_at)

@@ -1,0 +1,81 @@
+"""Fields and limits that the faces of the gateway share."""
+
+from typing import Any
+
+from jsonschema import Draft202012Validator, SchemaError
+from rest_framework import serializers
+
+NAME_CHARACTERS_MAX = 200
+MESSAGES_MAX = 1_000
+LABELS_MAX = 100
+STOPS_MAX = 4
+OUTPUT_TOKENS_MAX = 128_000
+TAGS_MAX = 32
+TAG_NAME_CHARACTERS_MAX = 64
+TAG_CHARACTERS_MAX = 512
+
+
+class Text(serializers.CharField):
+    """A string that stays as it is: no number is taken for one, and no blank is trimmed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Tags(serializers.Field[dict[str, Any], Any, Any, Any]):
+    """An object of tags: strings, numbers or booleans, kept with the costs."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("Must be an object of tags.")
+        if len(data) > TAGS_MAX:
+            raise serializers.ValidationError(f"Holds at most {TAGS_MAX} tags.")
+        for name, value in data.items():
+            _check_tag(name, value)
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class JsonSchema(serializers.Field[dict[str, Any], Any, Any, Any]):
+    """A JSON Schema (Draft 2020-12) of an object."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("Must be a JSON Schema, which is an object.")
+        try:
+            Draft202012Validator.check_schema(data)
+        except SchemaError as error:
+            raise serializers.ValidationError(f"Is not a JSON Schema: {error.message[:300]}") from error
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class Strict(serializers.Serializer[Any]):
+    """A serializer that refuses fields which it does not know, by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            for name, value in data.items():
+                if name not in self.fields and value is not None:
+                    raise serializers.ValidationError(
+                        {name: "This parameter is not supported."}, code="unsupported_parameter"
+                    )
+        return super().to_internal_value(data)
+
+
+def _check_tag(name: str, value: Any) -> None:
+    if len(name) > TAG_NAME_CHARACTERS_MAX:
+        raise serializers.ValidationError(f"A tag's name has at most {TAG_NAME_CHARACTERS_MAX} characters.")
+    if not isinstance(value, str | int | float | bool | None):
+        raise serializers.ValidationError({name: "Must be a string, a number or a boolean."})
+    if isinstance(value, str) and len(value) > TAG_CHARACTERS_MAX:
+        raise serializers.ValidationError({name: f"Has at most {TAG_CHARACTERS_MAX} characters."})

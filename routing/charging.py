@@ -1,0 +1,149 @@
+"""The money of one attempt: its worst case is held before the call, and each way it can end has a charge.
+
+Between the providers' prices (US dollars, tokens) and the ledger (euro, holds) stands this module alone.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+from aigov import clock
+from aigov.errors import BudgetExceeded, ModelNotPriced
+from budgets import ledger
+from budgets.fx import FX_TABLE, Rate, to_eur
+from budgets.ledger import Charge, TrueCost
+from providers import pricing
+from providers.errors import ProviderError
+from providers.failover import Candidate
+from providers.price_book import PRICE_BOOK
+from providers.pricing import PriceRow, Unpriced
+from providers.types import ProviderReply, ProviderRequest
+from routing.course import Attempt, Course
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What was fixed when the hold was taken, and what its end goes by."""
+
+    id: UUID
+    price: PriceRow
+    rate: Rate
+    amount_eur: Decimal
+    taken_at: datetime
+
+
+async def take_hold(course: Course, candidate: Candidate, request: ProviderRequest) -> Hold:
+    """Holds the worst case of `request` under every cap that applies.
+
+    Raises:
+        BudgetExceeded: it does not fit; noted as an attempt of the course.
+        ModelNotPriced: nobody knows what the model costs.
+        BudgetUnavailable: no ledger, no call.
+    """
+    now = clock.now()
+    price, rate = _price_of(candidate, now), _rate(now)
+    amount_usd = pricing.worst_case_usd(
+        price,
+        input_tokens_max=pricing.input_tokens_bound(request),
+        output_tokens_max=request.max_output_tokens,
+    )
+    charge = Charge(
+        organization_id=course.principal.organization_id,
+        time_zone=course.principal.time_zone,
+        month=clock.month_of(now, course.principal.time_zone),
+        user=course.request.user,
+        use_case=course.request.use_case,
+        completion_id=course.id,
+        attempt=len(course.attempts),
+        provider=candidate.provider,
+        model=candidate.model,
+        tier=candidate.tier,
+        price_id=price.id,
+        fx_rate_id=rate.id,
+        metadata=course.request.metadata,
+    )
+    hold = Hold(uuid4(), price, rate, to_eur(amount_usd, rate), now)
+    try:
+        course.balance = await ledger.reserve(
+            hold_id=hold.id, charge=charge, amount_eur=hold.amount_eur, amount_usd=amount_usd
+        )
+    except BudgetExceeded as error:
+        course.attempts.append(Attempt(candidate, "refused_budget", error=error.code))
+        raise
+    course.resets_at = charge.resets_at
+    return hold
+
+
+async def charge_answer(course: Course, attempt: Attempt, hold: Hold, reply: ProviderReply) -> None:
+    """Settles the hold at what the answer cost, by the service tier that came back."""
+    usage = reply.usage
+    try:
+        price = _price_on_tier(hold, usage.service_tier)
+    except Unpriced:
+        log.error("%s answered on service tier %r, which has no price", hold.price.model, usage.service_tier)
+        await _charge_estimated(course, attempt, hold, "unpriced_service_tier")
+        return
+    cost_usd = pricing.true_cost_usd(price, usage)
+    attempt.cost_eur = to_eur(cost_usd, hold.rate)
+    if attempt.cost_eur > hold.amount_eur:
+        log.error("overrun: hold %s of %s € cost %s €", hold.id, hold.amount_eur, attempt.cost_eur)
+    cost = TrueCost(
+        cost_eur=attempt.cost_eur,
+        cost_usd=cost_usd,
+        usage=usage,
+        raw_usage=reply.raw_usage,
+        provider_request_id=reply.request_id or "",
+        price_id=price.id,
+    )
+    course.balance = await ledger.settle(hold_id=hold.id, cost=cost) or course.balance
+
+
+async def charge_failure(course: Course, attempt: Attempt, hold: Hold, error: ProviderError) -> None:
+    """Voids the hold where nothing can have been billed, else charges it whole, as estimated."""
+    attempt.error = error.kind
+    if error.billed == "no":
+        await ledger.void(hold_id=hold.id)
+    else:
+        await _charge_estimated(course, attempt, hold, error.kind)
+
+
+async def charge_unknown(course: Course, attempt: Attempt, hold: Hold) -> None:
+    """Charges a call whole that a defect of ours or the end of the process broke off."""
+    attempt.error = "broken_off"
+    await _charge_estimated(course, attempt, hold, "broken_off")
+
+
+async def _charge_estimated(course: Course, attempt: Attempt, hold: Hold, reason: str) -> None:
+    attempt.cost_eur, attempt.estimated = hold.amount_eur, True
+    course.balance = await ledger.settle_estimated(hold_id=hold.id, reason=reason) or course.balance
+
+
+def _price_on_tier(hold: Hold, service_tier: str) -> PriceRow:
+    """The row that the hold fixed, or its sister for another service tier at the same instant."""
+    fixed = hold.price
+    if service_tier == fixed.service_tier:
+        return fixed
+    return PRICE_BOOK.current.at(fixed.provider, fixed.model, service_tier, hold.taken_at)
+
+
+def _price_of(candidate: Candidate, now: datetime) -> PriceRow:
+    try:
+        return PRICE_BOOK.current.at(candidate.provider, candidate.model, "standard", now)
+    except Unpriced as error:
+        raise ModelNotPriced(
+            f"The model {candidate.model!r} of {candidate.provider} has no price, so it cannot be called.",
+            param="model",
+        ) from error
+
+
+def _rate(now: datetime) -> Rate:
+    try:
+        return FX_TABLE.current.on(now.date())
+    except LookupError as error:
+        raise ModelNotPriced(
+            "There is no exchange rate from US dollars to euro, so nothing is called."
+        ) from error

@@ -1,0 +1,128 @@
+"""What an answer tells of its own quality, before anything is learned from it: pure.
+
+Validators come first: an answer that fails one is wrong in form, whatever its tokens say. Then the
+log-probabilities of the answer's tokens, and for labels the probability of the label itself; last what the
+model says of itself. A signal that is not there is None, never a number.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import exp
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from providers.types import ProviderReply, Token
+
+_LABEL_TRIMMINGS = " \t\r\n\"'`*.,:;!()[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """The raw signals of one answer, kept with its decision.
+
+    Args:
+        failed_check: the validator that the answer fails: `content_filter`, `empty`, `label`, `schema`.
+        label_probability: of the chosen label among all labels, 0 to 1.
+        mean_logprob, min_logprob, low_logprob: over the answer's tokens; `low` is the 10 % quantile.
+        min_margin: the smallest lead of a chosen token over its best alternative, in log-probability.
+        verbalized: how sure the model says it is, 0 to 1.
+    """
+
+    failed_check: str | None = None
+    label_probability: float | None = None
+    mean_logprob: float | None = None
+    min_logprob: float | None = None
+    low_logprob: float | None = None
+    min_margin: float | None = None
+    verbalized: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def signals_of(
+    reply: ProviderReply, *, labels: Sequence[str], response_schema: Mapping[str, Any] | None
+) -> Signals:
+    """All signals that `reply` holds, for a request with these constraints."""
+    tokens = reply.tokens or ()
+    logprobs = sorted(token.logprob for token in tokens)
+    label = match_label(reply.content, labels) if labels else None
+    return Signals(
+        failed_check=_failed_check(reply, labels, response_schema),
+        label_probability=label_probability(tokens, labels, label) if label and tokens else None,
+        mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
+        min_logprob=logprobs[0] if logprobs else None,
+        low_logprob=logprobs[len(logprobs) // 10] if logprobs else None,
+        min_margin=min(filter(None.__ne__, map(_margin, tokens)), default=None),
+        verbalized=reply.verbalized,
+    )
+
+
+def match_label(content: str, labels: Iterable[str]) -> str | None:
+    """The label that `content` is, but for case, quotes and punctuation around it; else None."""
+    said = content.strip(_LABEL_TRIMMINGS).casefold()
+    for label in labels:
+        if content.strip() == label:
+            return label
+    return next((label for label in labels if label.strip(_LABEL_TRIMMINGS).casefold() == said), None)
+
+
+def label_probability(tokens: Sequence[Token], labels: Sequence[str], chosen: str) -> float | None:
+    """P(chosen | one of the labels), by the chain rule over the answer's tokens.
+
+    At each token the alternatives that lead on to the chosen label are weighed against those that lead on
+    to any label still possible, until the text can only become the chosen one:
+    Π Σ p(alternatives → chosen) / Σ p(alternatives → labels). None where no alternative leads anywhere.
+    """
+    probability, text = 1.0, ""
+    for token in tokens:
+        alive = [label for label in labels if _leads_to(text, label)]
+        if alive == [chosen] and text.strip():
+            break
+        alternatives = dict(token.top) | {token.text: token.logprob}
+        mass = {
+            label: sum(exp(lp) for other, lp in alternatives.items() if _leads_to(text + other, label))
+            for label in alive
+        }
+        reachable = _mass_of_any(alternatives, text, alive)
+        if reachable <= 0 or chosen not in mass:
+            return None
+        probability *= mass[chosen] / reachable
+        text += token.text
+    return min(probability, 1.0) if text.strip() else None
+
+
+def _mass_of_any(alternatives: Mapping[str, float], text: str, labels: Sequence[str]) -> float:
+    return sum(
+        exp(logprob)
+        for other, logprob in alternatives.items()
+        if any(_leads_to(text + other, label) for label in labels)
+    )
+
+
+def _leads_to(text: str, label: str) -> bool:
+    """Whether an answer that begins with `text` can be `label`, perhaps with punctuation after it."""
+    text, label = text.lstrip(_LABEL_TRIMMINGS).casefold(), label.casefold()
+    return label.startswith(text) or text.rstrip(_LABEL_TRIMMINGS) == label
+
+
+def _margin(token: Token) -> float | None:
+    others = [logprob for text, logprob in token.top if text != token.text]
+    return token.logprob - max(others) if others else None
+
+
+def _failed_check(
+    reply: ProviderReply, labels: Sequence[str], response_schema: Mapping[str, Any] | None
+) -> str | None:
+    # An answer cut off at its length is no failure of its own: the large model would be cut off just the
+    # same.
+    if reply.finish_reason == "content_filter":
+        return "content_filter"
+    if not reply.content.strip() and reply.finish_reason != "tool_calls":
+        return "empty"
+    if labels and match_label(reply.content, labels) is None:
+        return "label"
+    if response_schema is not None and not Draft202012Validator(response_schema).is_valid(reply.parsed):
+        return "schema"
+    return None

@@ -1,0 +1,157 @@
+"""A completion under way: what was asked, what applies, and what has been tried and paid so far."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import uuid4
+
+from django.conf import settings
+
+from aigov import clock
+from aigov.money import ZERO, euro_text
+from aigov.organizations.principals import Principal
+from aigov.registry.snapshot import settings_for
+from budgets.ledger import Balance
+from providers.failover import Candidate
+from providers.types import ProviderReply, Tier, Usage
+from routing import policy
+from routing.confidence.signals import Signals
+from routing.policy import Policy, Route
+from routing.requests import CompletionRequest
+
+Outcome = Literal["accepted", "low_confidence", "failed", "refused_budget", "skipped_circuit_open"]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try with one model, whether or not a call was made."""
+
+    candidate: Candidate
+    outcome: Outcome
+    latency_ms: int = 0
+    cost_eur: Decimal = ZERO
+    estimated: bool = False
+    error: str | None = None
+    confidence: float | None = None
+    signals: Signals | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As the API shows it."""
+        shown = {
+            "tier": self.candidate.tier,
+            "provider": self.candidate.provider,
+            "model": self.candidate.model,
+            "outcome": self.outcome,
+            "confidence": self.confidence,
+            "latency_ms": self.latency_ms,
+            "cost_eur": euro_text(self.cost_eur),
+        }
+        if self.estimated:
+            shown["estimated"] = True
+        return shown if self.error is None else {**shown, "error": self.error}
+
+    def as_recorded(self) -> dict[str, Any]:
+        """As the decision keeps it: with the raw signals."""
+        return self.as_json() | {"signals": self.signals.as_json() if self.signals else {}}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's answer, judged."""
+
+    attempt: Attempt
+    reply: ProviderReply
+    content: str
+    confidence: float | None
+    confidence_method: str
+
+    @property
+    def usage(self) -> dict[str, int]:
+        return usage_as_json(self.reply.usage)
+
+
+def usage_as_json(usage: Usage) -> dict[str, int]:
+    """The tokens of a call as the API shows them."""
+    return {
+        "input_total": usage.input_total,
+        "cache_read": usage.cache_read,
+        "cache_write": usage.cache_write_5m + usage.cache_write_1h,
+        "output_total": usage.output_total,
+        "reasoning": usage.reasoning,
+    }
+
+
+@dataclass(slots=True)
+class Course:
+    """The state of one completion from its request to its answer.
+
+    Args:
+        deadline: the one end of everything that is done for it, on the event loop's clock.
+        resets_at: when the month of the last hold ends.
+    """
+
+    id: str
+    principal: Principal
+    request: CompletionRequest
+    request_id: str
+    policy: Policy
+    threshold: float
+    created_at: datetime
+    started: float
+    deadline: float
+    attempts: list[Attempt] = field(default_factory=list)
+    balance: Balance | None = None
+    resets_at: datetime | None = None
+
+    @classmethod
+    async def begin(cls, *, principal: Principal, request: CompletionRequest, request_id: str) -> "Course":
+        registry = await settings_for(principal.organization_id)
+        rules = policy.policy_of(registry, organization_id=principal.organization_id, user=request.user)
+        return cls(
+            id=f"cmp_{uuid4().hex}",
+            principal=principal,
+            request=request,
+            request_id=request_id,
+            policy=rules,
+            threshold=policy.threshold_of(rules, request),
+            created_at=clock.now(),
+            started=time.monotonic(),
+            deadline=asyncio.get_running_loop().time() + settings.REQUEST_DEADLINE_S,
+        )
+
+    @property
+    def cost_eur(self) -> Decimal:
+        """What all attempts cost, the rejected and failed ones too."""
+        return sum((attempt.cost_eur for attempt in self.attempts), ZERO)
+
+    @property
+    def failed_providers(self) -> set[str]:
+        return {attempt.candidate.provider for attempt in self.attempts if attempt.outcome == "failed"}
+
+    @property
+    def latency_ms(self) -> int:
+        return int((time.monotonic() - self.started) * 1000)
+
+    @property
+    def remaining_s(self) -> float:
+        return self.deadline - asyncio.get_running_loop().time()
+
+    def deadline_of_attempt(self, *, candidates_left: int) -> float:
+        """When to give an attempt up: where others are left, in time to try them too."""
+        return self.deadline - self.remaining_s * candidates_left / (candidates_left + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished course."""
+
+    course: Course
+    answer: Answer
+    route: Route
+
+    @property
+    def tier(self) -> Tier:
+        return self.answer.attempt.candidate.tier

@@ -1,0 +1,168 @@
+"""The one way of a request to a model: small first, large where it is needed and the budget allows.
+
+    complete   route the request, and record the decision
+    _route     the small model's answer where it is sure enough, else the large one's, else the small one's
+    _ask       the tier's models in turn, until one answers
+    _attempt   hold the worst case → call the provider → settle → judge the answer
+
+Only this module calls a provider, and only under a hold. Each hold is ended before its attempt is over,
+whatever happens: settled at the true cost, charged in full where the call may have been billed, or voided
+where it was not. `complete` runs in a task of its own: a client that goes away changes nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+
+from aigov import background
+from aigov.errors import BadRequest, GatewayError, NoProviderAvailable
+from aigov.organizations.principals import Principal
+from providers import failover
+from providers.adapters import open_adapters
+from providers.adapters.base import Adapter
+from providers.errors import ProviderError
+from providers.failover import Candidate
+from providers.types import ProviderReply, ProviderRequest, Tier
+from routing import charging, decisions, policy
+from routing.confidence.calibration import confidence_of
+from routing.confidence.signals import match_label, signals_of
+from routing.course import Answer, Attempt, Completion, Course
+from routing.policy import Route
+from routing.requests import CompletionRequest
+
+#: Each running loop's adapters: their connections belong to it.
+_adapters: WeakKeyDictionary[asyncio.AbstractEventLoop, Mapping[str, Adapter]] = WeakKeyDictionary()
+
+
+async def complete(*, principal: Principal, request: CompletionRequest, request_id: str) -> Completion:
+    """Answers `request`, also when whoever waits for the answer goes away.
+
+    Raises:
+        BudgetExceeded: the first call's worst case does not fit under a cap.
+        NoProviderAvailable: no model of the tiers that may be asked has answered.
+        BadRequest: a provider says that the request is wrong.
+        BudgetUnavailable: the ledger is away.
+    """
+    work = _complete(principal, request, request_id)
+    return await asyncio.shield(background.spawn(work, name=f"completion {request_id}"))
+
+
+async def _complete(principal: Principal, request: CompletionRequest, request_id: str) -> Completion:
+    course = await Course.begin(principal=principal, request=request, request_id=request_id)
+    try:
+        answer, route = await _route(course)
+    except GatewayError as error:
+        await decisions.record_refusal(course, error)
+        raise
+    completion = Completion(course, answer, route)
+    await decisions.record(completion)
+    return completion
+
+
+async def _route(course: Course) -> tuple[Answer, Route]:
+    if policy.first_tier(course.policy, course.request) == "large":
+        return await _ask(course, "large"), "large"
+    try:
+        small = await _ask(course, "small")
+    except NoProviderAvailable:
+        if not policy.may_escalate(course.request):
+            raise
+        return await _ask(course, "large"), "large"
+    if not policy.may_escalate(course.request) or policy.is_accepted(small.confidence, course.threshold):
+        return small, "small"
+    small.attempt.outcome = "low_confidence"
+    try:
+        return await _ask(course, "large"), "large"
+    except GatewayError:
+        # Not affordable, or not to be had: the small answer is there, and paid.
+        return small, "degraded"
+
+
+async def _ask(course: Course, tier: Tier) -> Answer:
+    candidates = _candidates(course, tier)
+    for left, candidate in zip(range(len(candidates) - 1, -1, -1), candidates, strict=True):
+        if course.remaining_s <= 0:
+            break
+        try:
+            return await _attempt(
+                course, candidate, deadline=course.deadline_of_attempt(candidates_left=left)
+            )
+        except ProviderError as error:
+            if not error.failover:
+                raise BadRequest(error.message, code="provider_refused") from error
+    raise NoProviderAvailable(f"No provider has answered with its {tier} model.", retry_after_s=1)
+
+
+async def _attempt(course: Course, candidate: Candidate, *, deadline: float) -> Answer:
+    request = _provider_request(course, candidate)
+    hold = await charging.take_hold(course, candidate, request)
+    attempt = Attempt(candidate, "failed")
+    course.attempts.append(attempt)
+    sent = time.monotonic()
+    try:
+        reply = await _adapter(candidate.provider).complete(request, deadline=deadline)
+    except ProviderError as error:
+        await charging.charge_failure(course, attempt, hold, error)
+        raise
+    except BaseException:
+        # A defect of ours, or the process ends: the call may have been billed all the same.
+        await charging.charge_unknown(course, attempt, hold)
+        raise
+    finally:
+        attempt.latency_ms = int((time.monotonic() - sent) * 1000)
+    await charging.charge_answer(course, attempt, hold, reply)
+    return _judge(course, attempt, reply)
+
+
+def _judge(course: Course, attempt: Attempt, reply: ProviderReply) -> Answer:
+    labels = course.request.labels
+    signals = signals_of(reply, labels=labels, response_schema=course.request.response_schema)
+    confidence, method = confidence_of(signals)
+    attempt.outcome, attempt.signals, attempt.confidence = "accepted", signals, confidence
+    content = match_label(reply.content, labels) if labels else None
+    return Answer(attempt, reply, content or reply.content, confidence, method)
+
+
+def _candidates(course: Course, tier: Tier) -> tuple[Candidate, ...]:
+    candidates = failover.candidates(
+        tier=tier,
+        order=course.policy.provider_order,
+        models=course.policy.models,
+        configured=settings.PROVIDERS,
+        failed=course.failed_providers,
+    )
+    concrete = course.request.model
+    return tuple(candidate for candidate in candidates if concrete in (None, candidate.model))
+
+
+def _provider_request(course: Course, candidate: Candidate) -> ProviderRequest:
+    request = course.request
+    return ProviderRequest(
+        model=candidate.model,
+        messages=request.messages,
+        max_output_tokens=request.max_output_tokens or course.policy.max_output_tokens,
+        labels=request.labels,
+        response_schema=request.response_schema,
+        temperature=request.temperature,
+        stop=request.stop,
+    )
+
+
+def _adapter(provider: str) -> Adapter:
+    return _adapters[asyncio.get_running_loop()][provider]
+
+
+@asynccontextmanager
+async def adapters_opened() -> AsyncIterator[None]:
+    """Opens the running loop's connections to the providers for the time of the block."""
+    loop = asyncio.get_running_loop()
+    _adapters[loop] = open_adapters(settings.PROVIDERS)
+    try:
+        yield
+    finally:
+        for adapter in _adapters.pop(loop).values():
+            await adapter.aclose()

@@ -1,0 +1,46 @@
+"""The decisions: how each request was answered or refused, with what it cost and how sure the answer was."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from aigov.organizations.models import Organization
+from budgets.models import EuroField
+
+
+class Decision(models.Model):
+    """One completion. No text is kept, only hashes, counts, costs and signals."""
+
+    id = models.CharField(_("completion"), max_length=40, primary_key=True)
+    organization = models.ForeignKey(Organization, models.PROTECT, verbose_name=_("organization"))
+    key_id = models.CharField(_("API key"), max_length=16)
+    request_id = models.CharField(_("request"), max_length=64, blank=True)
+    created_at = models.DateTimeField(_("at"))
+    use_case = models.CharField(_("use case"), max_length=200, blank=True)
+    user = models.CharField(_("user"), max_length=200, blank=True)
+    wanted = models.CharField(_("asked for"), max_length=100)
+    prompt_sha256 = models.CharField(_("prompt's hash"), max_length=64)
+    route = models.CharField(_("route"), max_length=8, blank=True)
+    tier = models.CharField(_("tier"), max_length=8, blank=True)
+    provider = models.CharField(_("provider"), max_length=32, blank=True)
+    model = models.CharField(_("model"), max_length=100, blank=True)
+    confidence = models.FloatField(_("confidence"), null=True)
+    confidence_method = models.CharField(_("confidence method"), max_length=64, blank=True)
+    threshold = models.FloatField(_("threshold"))
+    attempts = models.JSONField(_("attempts"))
+    usage = models.JSONField(_("usage"), null=True)
+    cost_eur = EuroField(_("cost"))
+    cached = models.BooleanField(_("cached"), default=False)
+    finish_reason = models.CharField(_("finish reason"), max_length=16, blank=True)
+    error_code = models.CharField(_("refused because"), max_length=64, blank=True)
+    latency_ms = models.PositiveIntegerField(_("latency in ms"))
+    metadata = models.JSONField(_("metadata"), default=dict)
+
+    class Meta:
+        db_table = "ai_decisions"
+        verbose_name = _("decision")
+        verbose_name_plural = _("decisions")
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["organization", "-created_at"], name="decision_by_organization")]
+
+    def __str__(self) -> str:
+        return self.id

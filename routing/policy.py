@@ -1,0 +1,92 @@
+"""What applies to a request, and what follows from it: pure, so that each rule can be tested alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from aigov.errors import BadRequest
+from aigov.registry.effective import Settings
+from providers.types import Tier
+from routing.requests import CompletionRequest
+
+Route = Literal["small", "large", "cache", "degraded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings in force for one organization and user.
+
+    Args:
+        threshold: the confidence from which on a small model's answer is taken, 0 to 1.
+        large_use_cases: these never ask the small model.
+        max_output_tokens: for requests that do not say.
+        provider_order: who is asked first, and who next.
+        models: by provider and tier.
+    """
+
+    threshold: float
+    large_use_cases: frozenset[str]
+    max_output_tokens: int
+    provider_order: tuple[str, ...]
+    models: Mapping[str, Mapping[Tier, str]]
+
+
+def policy_of(settings: Settings, *, organization_id: int, user: str) -> Policy:
+    """The policy that the settings registry has for an organization and its user."""
+
+    def value(name: str) -> object:
+        return settings.value(name, organization_id=organization_id, user=user)
+
+    return Policy(
+        threshold=value("ai.routing.confidence.threshold"),  # type: ignore[arg-type]
+        large_use_cases=frozenset(value("ai.routing.large.use_cases")),  # type: ignore[call-overload]
+        max_output_tokens=value("ai.completion.max_output_tokens"),  # type: ignore[arg-type]
+        provider_order=tuple(value("ai.providers.order")),  # type: ignore[arg-type]
+        models={
+            "openai": value("ai.providers.openai.models"),  # type: ignore[dict-item]
+            "anthropic": value("ai.providers.anthropic.models"),  # type: ignore[dict-item]
+        },
+    )
+
+
+def threshold_of(policy: Policy, request: CompletionRequest) -> float:
+    """The confidence that this request asks for: its own, else the policy's."""
+    return policy.threshold if request.confidence_threshold is None else request.confidence_threshold
+
+
+def first_tier(policy: Policy, request: CompletionRequest) -> Tier:
+    """Small first, unless the request or its use case needs the large model."""
+    if request.model is not None:
+        return tier_of_model(policy, request.model)
+    if request.tier == "large" or (request.tier == "auto" and request.use_case in policy.large_use_cases):
+        return "large"
+    return "small"
+
+
+def may_escalate(request: CompletionRequest) -> bool:
+    """Whether the large model may be asked after the small one: only where the choice was left to us."""
+    return request.tier == "auto" and request.model is None
+
+
+def is_accepted(confidence: float | None, threshold: float) -> bool:
+    """Whether a small model's answer is good enough. No signal at all is no confidence."""
+    return confidence is not None and confidence >= threshold
+
+
+def tier_of_model(policy: Policy, model: str) -> Tier:
+    """The tier in which the organization uses a concrete model.
+
+    Raises:
+        BadRequest: it does not use it.
+    """
+    for models in policy.models.values():
+        for tier, name in models.items():
+            if name == model:
+                return tier
+    allowed = sorted({name for models in policy.models.values() for name in models.values()})
+    raise BadRequest(
+        f"This organization does not use the model {model[:100]!r}. Use auto, small, large or one of:"
+        f" {', '.join(allowed)}.",
+        param="model",
+        code="model_not_found",
+    )

@@ -1,0 +1,41 @@
+"""What a caller asks for, whichever of the API's faces it came through."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from providers.types import Message
+
+WantedTier = Literal["auto", "small", "large"]
+
+#: The keys of `metadata` that name what the answer was for.
+LEAD_ID, ORDER_ID = "lead_id", "order_id"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """A completion to be routed.
+
+    Args:
+        tier: `auto`: small first; `small`, `large`: that tier alone.
+        model: a concrete model in place of a tier; nothing is tried instead of it.
+        user: the caller's own end user, for that user's cap and settings.
+        labels: the answer must be one of these.
+        response_schema: a JSON Schema that the answer must meet. Not with `labels`.
+        max_output_tokens: None: what the settings say.
+        confidence_threshold: 0 to 1; None: what the settings say.
+        metadata: free tags of the caller, kept with the costs.
+    """
+
+    messages: tuple[Message, ...]
+    tier: WantedTier = "auto"
+    model: str | None = None
+    use_case: str = ""
+    user: str = ""
+    labels: tuple[str, ...] = ()
+    response_schema: Mapping[str, Any] | None = None
+    max_output_tokens: int | None = None
+    confidence_threshold: float | None = None
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
