@@ -112,7 +112,7 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = AIGOV_DATA_DIR / "static"
+# Files are served from where the apps keep them; there is nothing to collect.
 WHITENOISE_USE_FINDERS = True
 
 vars().update(env.email("EMAIL_URL", default="consolemail://"))

@@ -92,7 +92,8 @@ def follow_standing_caps(change: Change) -> None:
 
     Runs in the change's own transaction, so that the next hold already goes by it.
     """
-    organizations = Organization.objects.filter(pk__in=change.settings.organizations(change.subject))
+    settings = change.settings
+    organizations = Organization.objects.filter(pk__in=settings.organizations(change.subject))
     for organization in organizations.order_by("pk"):
         month = clock.month_of(clock.now(), organization.time_zone)
         # In the ledger's order of locks: users, use cases, the organization last.
@@ -100,7 +101,7 @@ def follow_standing_caps(change: Change) -> None:
             organization=organization, month__gte=month, cap_is_of_month=False
         ).order_by("-scope", "subject")
         for account in accounts:
-            cap = standing_cap(change.settings, organization.pk, account.scope, account.subject)
+            cap = standing_cap(settings, organization.pk, account.scope, account.subject)
             _write_cap(account, cap, is_of_month=False, only_following=True)
 
 

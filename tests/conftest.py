@@ -10,12 +10,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
 import uvicorn
+from django.test.utils import setup_databases, teardown_databases
 
 from aigov import snapshots
 from aigov.organizations.create import create_organization
@@ -24,8 +25,18 @@ from aigov.organizations.models import Organization, Scope
 from budgets import accounts, ledger
 from budgets.models import BudgetAccount
 
-NAMES = count(1)
 CALL_TIMEOUT_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: Any
+) -> Iterator[None]:
+    """pytest-django's own makes a database only where a test is marked to use one; all of ours do."""
+    with django_db_blocker.unblock():
+        databases = setup_databases(verbosity=0, interactive=False, aliases={"default"})
+        yield
+        teardown_databases(databases, verbosity=0)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +52,7 @@ def make_organization() -> Callable[..., Organization]:
         *, cap_eur: str | None = None, time_zone: str = "Europe/Berlin", tenant: str | None = None
     ) -> Organization:
         organization = create_organization(
-            name=f"Organization {next(NAMES)}", tenant=tenant, time_zone=time_zone, acting="the tests"
+            name=f"Organization {uuid4().hex[:12]}", tenant=tenant, time_zone=time_zone, acting="the tests"
         )
         if cap_eur is not None:
             account = accounts.open_month(organization=organization)
@@ -82,8 +93,10 @@ class Server:
 
     def start(self) -> None:
         self._thread.start()
-        with httpx2.Client(base_url=self.url, timeout=CALL_TIMEOUT_S) as client:
+        with httpx2.Client(base_url=self.url, timeout=1) as client:
             for _ in range(100):
+                if not self._thread.is_alive():
+                    break
                 with contextlib.suppress(httpx2.TransportError):
                     if client.get("/readyz").status_code == 200:
                         return

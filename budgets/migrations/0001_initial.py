@@ -7,128 +7,328 @@ import budgets.models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('organizations', '0003_key_notices'),
-        ('providers', '0003_seed_prices'),
+        ("organizations", "0003_key_notices"),
+        ("providers", "0003_seed_prices"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='FxRate',
+            name="FxRate",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('currency', models.CharField(default='USD', max_length=3, verbose_name='currency')),
-                ('valid_from', models.DateField(verbose_name='valid from')),
-                ('eur_per_unit', models.DecimalField(decimal_places=10, max_digits=18, verbose_name='euro per unit')),
-                ('source', models.CharField(max_length=100, verbose_name='source')),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("currency", models.CharField(default="USD", max_length=3, verbose_name="currency")),
+                ("valid_from", models.DateField(verbose_name="valid from")),
+                (
+                    "eur_per_unit",
+                    models.DecimalField(decimal_places=10, max_digits=18, verbose_name="euro per unit"),
+                ),
+                ("source", models.CharField(max_length=100, verbose_name="source")),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
             ],
             options={
-                'verbose_name': 'exchange rate',
-                'verbose_name_plural': 'exchange rates',
-                'db_table': 'fx_rates',
-                'ordering': ['-valid_from', '-id'],
-                'constraints': [models.CheckConstraint(condition=models.Q(('eur_per_unit__gt', 0)), name='fx_rate_positive'), models.CheckConstraint(condition=models.Q(('currency', 'USD')), name='fx_rate_currency_usd')],
+                "verbose_name": "exchange rate",
+                "verbose_name_plural": "exchange rates",
+                "db_table": "fx_rates",
+                "ordering": ["-valid_from", "-id"],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("eur_per_unit__gt", 0)), name="fx_rate_positive"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("currency", "USD")), name="fx_rate_currency_usd"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='BudgetAccount',
+            name="BudgetAccount",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(choices=[('organization', 'organization'), ('user', 'user'), ('use_case', 'use case')], max_length=16, verbose_name='scope')),
-                ('subject', models.CharField(blank=True, max_length=200, verbose_name='user or use case')),
-                ('month', models.DateField(verbose_name='month')),
-                ('cap_eur', budgets.models.EuroField(null=True, verbose_name='cap')),
-                ('cap_is_of_month', models.BooleanField(default=False, verbose_name='set for this month')),
-                ('spent_eur', budgets.models.EuroField(default=0, editable=False, verbose_name='spent')),
-                ('held_eur', budgets.models.EuroField(default=0, editable=False, verbose_name='held')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='budget_accounts', to='organizations.organization', verbose_name='organization')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "scope",
+                    models.CharField(
+                        choices=[
+                            ("organization", "organization"),
+                            ("user", "user"),
+                            ("use_case", "use case"),
+                        ],
+                        max_length=16,
+                        verbose_name="scope",
+                    ),
+                ),
+                ("subject", models.CharField(blank=True, max_length=200, verbose_name="user or use case")),
+                ("month", models.DateField(verbose_name="month")),
+                ("cap_eur", budgets.models.EuroField(null=True, verbose_name="cap")),
+                ("cap_is_of_month", models.BooleanField(default=False, verbose_name="set for this month")),
+                ("spent_eur", budgets.models.EuroField(default=0, editable=False, verbose_name="spent")),
+                ("held_eur", budgets.models.EuroField(default=0, editable=False, verbose_name="held")),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="budget_accounts",
+                        to="organizations.organization",
+                        verbose_name="organization",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': "month's budget",
-                'verbose_name_plural': "months' budgets",
-                'db_table': 'budget_accounts',
-                'ordering': ['-month', 'organization', 'scope', 'subject'],
-                'constraints': [models.UniqueConstraint(fields=('organization', 'month', 'scope', 'subject'), name='budget_account_once'), models.CheckConstraint(condition=models.Q(('held_eur__gte', 0)), name='budget_account_held_not_negative'), models.CheckConstraint(condition=models.Q(('cap_eur__gte', 0), models.Q(('cap_eur__isnull', True), ('scope__in', ['user', 'use_case'])), _connector='OR'), name='budget_account_cap_not_negative'), models.CheckConstraint(condition=models.Q(models.Q(('scope', 'organization'), ('subject', '')), models.Q(('scope__in', ['user', 'use_case']), models.Q(('subject', ''), _negated=True)), _connector='OR'), name='budget_account_subject_fits_scope'), models.CheckConstraint(condition=models.Q(('month__day', 1)), name='budget_account_month_is_first_day')],
+                "verbose_name": "month's budget",
+                "verbose_name_plural": "months' budgets",
+                "db_table": "budget_accounts",
+                "ordering": ["-month", "organization", "scope", "subject"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("organization", "month", "scope", "subject"), name="budget_account_once"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("held_eur__gte", 0)), name="budget_account_held_not_negative"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("cap_eur__gte", 0),
+                            models.Q(("cap_eur__isnull", True), ("scope__in", ["user", "use_case"])),
+                            _connector="OR",
+                        ),
+                        name="budget_account_cap_not_negative",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("scope", "organization"), ("subject", "")),
+                            models.Q(
+                                ("scope__in", ["user", "use_case"]), models.Q(("subject", ""), _negated=True)
+                            ),
+                            _connector="OR",
+                        ),
+                        name="budget_account_subject_fits_scope",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("month__day", 1)), name="budget_account_month_is_first_day"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='CostRecord',
+            name="CostRecord",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('month', models.DateField(verbose_name='month')),
-                ('user', models.CharField(blank=True, max_length=200, verbose_name='user')),
-                ('use_case', models.CharField(blank=True, max_length=200, verbose_name='use case')),
-                ('completion_id', models.CharField(blank=True, max_length=40, verbose_name='completion')),
-                ('attempt', models.PositiveSmallIntegerField(default=0, verbose_name='attempt')),
-                ('purpose', models.CharField(choices=[('answer', 'answer'), ('check', 'check')], default='answer', max_length=8, verbose_name='purpose')),
-                ('provider', models.CharField(blank=True, max_length=32, verbose_name='provider')),
-                ('model', models.CharField(blank=True, max_length=100, verbose_name='model')),
-                ('tier', models.CharField(blank=True, max_length=8, verbose_name='tier')),
-                ('metadata', models.JSONField(default=dict, verbose_name='metadata')),
-                ('hold_id', models.UUIDField(null=True, unique=True, verbose_name='hold')),
-                ('created_at', models.DateTimeField(verbose_name='at')),
-                ('held_eur', budgets.models.EuroField(default=0, verbose_name='held')),
-                ('cost_eur', budgets.models.EuroField(verbose_name='cost')),
-                ('cost_usd', models.DecimalField(decimal_places=12, max_digits=22, null=True, verbose_name='cost in USD')),
-                ('eur_per_usd', models.DecimalField(decimal_places=10, max_digits=18, null=True, verbose_name='euro per USD')),
-                ('estimated', models.BooleanField(default=False, verbose_name='estimated')),
-                ('overrun', models.BooleanField(default=False, verbose_name='over the hold')),
-                ('reason', models.CharField(blank=True, max_length=200, verbose_name='why')),
-                ('service_tier', models.CharField(blank=True, max_length=32, verbose_name='service tier')),
-                ('provider_request_id', models.CharField(blank=True, max_length=100, verbose_name="provider's request")),
-                ('input_total', models.PositiveBigIntegerField(null=True, verbose_name='input tokens')),
-                ('cache_read', models.PositiveBigIntegerField(null=True, verbose_name="read from the provider's cache")),
-                ('cache_write_5m', models.PositiveBigIntegerField(null=True, verbose_name='written to it for 5 minutes')),
-                ('cache_write_1h', models.PositiveBigIntegerField(null=True, verbose_name='written to it for an hour')),
-                ('output_total', models.PositiveBigIntegerField(null=True, verbose_name='output tokens')),
-                ('reasoning', models.PositiveBigIntegerField(null=True, verbose_name='of them reasoning')),
-                ('raw_usage', models.JSONField(null=True, verbose_name="the provider's own usage")),
-                ('corrects', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='corrections', to='budgets.costrecord', verbose_name='corrects')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='organizations.organization', verbose_name='organization')),
-                ('price', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='providers.price', verbose_name='price')),
-                ('fx_rate', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='budgets.fxrate', verbose_name='exchange rate')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("month", models.DateField(verbose_name="month")),
+                ("user", models.CharField(blank=True, max_length=200, verbose_name="user")),
+                ("use_case", models.CharField(blank=True, max_length=200, verbose_name="use case")),
+                ("completion_id", models.CharField(blank=True, max_length=40, verbose_name="completion")),
+                ("attempt", models.PositiveSmallIntegerField(default=0, verbose_name="attempt")),
+                (
+                    "purpose",
+                    models.CharField(
+                        choices=[("answer", "answer"), ("check", "check")],
+                        default="answer",
+                        max_length=8,
+                        verbose_name="purpose",
+                    ),
+                ),
+                ("provider", models.CharField(blank=True, max_length=32, verbose_name="provider")),
+                ("model", models.CharField(blank=True, max_length=100, verbose_name="model")),
+                ("tier", models.CharField(blank=True, max_length=8, verbose_name="tier")),
+                ("metadata", models.JSONField(default=dict, verbose_name="metadata")),
+                ("hold_id", models.UUIDField(null=True, unique=True, verbose_name="hold")),
+                ("created_at", models.DateTimeField(verbose_name="at")),
+                ("held_eur", budgets.models.EuroField(default=0, verbose_name="held")),
+                ("cost_eur", budgets.models.EuroField(verbose_name="cost")),
+                (
+                    "cost_usd",
+                    models.DecimalField(
+                        decimal_places=12, max_digits=22, null=True, verbose_name="cost in USD"
+                    ),
+                ),
+                (
+                    "eur_per_usd",
+                    models.DecimalField(
+                        decimal_places=10, max_digits=18, null=True, verbose_name="euro per USD"
+                    ),
+                ),
+                ("estimated", models.BooleanField(default=False, verbose_name="estimated")),
+                ("overrun", models.BooleanField(default=False, verbose_name="over the hold")),
+                ("reason", models.CharField(blank=True, max_length=200, verbose_name="why")),
+                ("service_tier", models.CharField(blank=True, max_length=32, verbose_name="service tier")),
+                (
+                    "provider_request_id",
+                    models.CharField(blank=True, max_length=100, verbose_name="provider's request"),
+                ),
+                ("input_total", models.PositiveBigIntegerField(null=True, verbose_name="input tokens")),
+                (
+                    "cache_read",
+                    models.PositiveBigIntegerField(null=True, verbose_name="read from the provider's cache"),
+                ),
+                (
+                    "cache_write_5m",
+                    models.PositiveBigIntegerField(null=True, verbose_name="written to it for 5 minutes"),
+                ),
+                (
+                    "cache_write_1h",
+                    models.PositiveBigIntegerField(null=True, verbose_name="written to it for an hour"),
+                ),
+                ("output_total", models.PositiveBigIntegerField(null=True, verbose_name="output tokens")),
+                ("reasoning", models.PositiveBigIntegerField(null=True, verbose_name="of them reasoning")),
+                ("raw_usage", models.JSONField(null=True, verbose_name="the provider's own usage")),
+                (
+                    "corrects",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="corrections",
+                        to="budgets.costrecord",
+                        verbose_name="corrects",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        to="organizations.organization",
+                        verbose_name="organization",
+                    ),
+                ),
+                (
+                    "price",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="providers.price",
+                        verbose_name="price",
+                    ),
+                ),
+                (
+                    "fx_rate",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="budgets.fxrate",
+                        verbose_name="exchange rate",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'cost record',
-                'verbose_name_plural': 'cost records',
-                'db_table': 'ai_costs',
-                'ordering': ['-id'],
-                'indexes': [models.Index(fields=['organization', 'month', 'created_at'], name='cost_record_by_month'), models.Index(fields=['completion_id'], name='cost_record_by_completion')],
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('corrects__isnull', True), ('cost_eur__gte', 0), ('hold_id__isnull', False)), models.Q(('corrects__isnull', False), ('hold_id__isnull', True)), _connector='OR'), name='cost_record_charges_or_corrects'), models.CheckConstraint(condition=models.Q(('overrun', False), ('cost_eur__gt', models.F('held_eur')), _connector='OR'), name='cost_record_overrun_is_over'), models.UniqueConstraint(condition=models.Q(('reason', 'late_answer')), fields=('corrects',), name='cost_record_one_late_answer')],
+                "verbose_name": "cost record",
+                "verbose_name_plural": "cost records",
+                "db_table": "ai_costs",
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(fields=["organization", "month", "created_at"], name="cost_record_by_month"),
+                    models.Index(fields=["completion_id"], name="cost_record_by_completion"),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("corrects__isnull", True), ("cost_eur__gte", 0), ("hold_id__isnull", False)
+                            ),
+                            models.Q(("corrects__isnull", False), ("hold_id__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="cost_record_charges_or_corrects",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("overrun", False), ("cost_eur__gt", models.F("held_eur")), _connector="OR"
+                        ),
+                        name="cost_record_overrun_is_over",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("reason", "late_answer")),
+                        fields=("corrects",),
+                        name="cost_record_one_late_answer",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Hold',
+            name="Hold",
             fields=[
-                ('month', models.DateField(verbose_name='month')),
-                ('user', models.CharField(blank=True, max_length=200, verbose_name='user')),
-                ('use_case', models.CharField(blank=True, max_length=200, verbose_name='use case')),
-                ('completion_id', models.CharField(blank=True, max_length=40, verbose_name='completion')),
-                ('attempt', models.PositiveSmallIntegerField(default=0, verbose_name='attempt')),
-                ('purpose', models.CharField(choices=[('answer', 'answer'), ('check', 'check')], default='answer', max_length=8, verbose_name='purpose')),
-                ('provider', models.CharField(blank=True, max_length=32, verbose_name='provider')),
-                ('model', models.CharField(blank=True, max_length=100, verbose_name='model')),
-                ('tier', models.CharField(blank=True, max_length=8, verbose_name='tier')),
-                ('metadata', models.JSONField(default=dict, verbose_name='metadata')),
-                ('id', models.UUIDField(primary_key=True, serialize=False)),
-                ('amount_eur', budgets.models.EuroField(verbose_name='amount')),
-                ('amount_usd', models.DecimalField(decimal_places=12, max_digits=22, verbose_name='amount in USD')),
-                ('created_at', models.DateTimeField(verbose_name='taken')),
-                ('expires_at', models.DateTimeField(verbose_name='expires')),
-                ('fx_rate', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='budgets.fxrate', verbose_name='exchange rate')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='organizations.organization', verbose_name='organization')),
-                ('price', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='providers.price', verbose_name='price')),
+                ("month", models.DateField(verbose_name="month")),
+                ("user", models.CharField(blank=True, max_length=200, verbose_name="user")),
+                ("use_case", models.CharField(blank=True, max_length=200, verbose_name="use case")),
+                ("completion_id", models.CharField(blank=True, max_length=40, verbose_name="completion")),
+                ("attempt", models.PositiveSmallIntegerField(default=0, verbose_name="attempt")),
+                (
+                    "purpose",
+                    models.CharField(
+                        choices=[("answer", "answer"), ("check", "check")],
+                        default="answer",
+                        max_length=8,
+                        verbose_name="purpose",
+                    ),
+                ),
+                ("provider", models.CharField(blank=True, max_length=32, verbose_name="provider")),
+                ("model", models.CharField(blank=True, max_length=100, verbose_name="model")),
+                ("tier", models.CharField(blank=True, max_length=8, verbose_name="tier")),
+                ("metadata", models.JSONField(default=dict, verbose_name="metadata")),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                ("amount_eur", budgets.models.EuroField(verbose_name="amount")),
+                (
+                    "amount_usd",
+                    models.DecimalField(decimal_places=12, max_digits=22, verbose_name="amount in USD"),
+                ),
+                ("created_at", models.DateTimeField(verbose_name="taken")),
+                ("expires_at", models.DateTimeField(verbose_name="expires")),
+                (
+                    "fx_rate",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="budgets.fxrate",
+                        verbose_name="exchange rate",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        to="organizations.organization",
+                        verbose_name="organization",
+                    ),
+                ),
+                (
+                    "price",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="providers.price",
+                        verbose_name="price",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'hold',
-                'verbose_name_plural': 'open holds',
-                'db_table': 'budget_holds',
-                'indexes': [models.Index(fields=['expires_at'], name='hold_by_expiry')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('amount_eur__gte', 0)), name='hold_not_negative')],
+                "verbose_name": "hold",
+                "verbose_name_plural": "open holds",
+                "db_table": "budget_holds",
+                "indexes": [models.Index(fields=["expires_at"], name="hold_by_expiry")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("amount_eur__gte", 0)), name="hold_not_negative"
+                    )
+                ],
             },
         ),
     ]

@@ -47,6 +47,7 @@ def signals_of(
     """All signals that `reply` holds, for a request with these constraints."""
     tokens = reply.tokens or ()
     logprobs = sorted(token.logprob for token in tokens)
+    margins = [margin for token in tokens if (margin := _margin(token)) is not None]
     label = match_label(reply.content, labels) if labels else None
     return Signals(
         failed_check=_failed_check(reply, labels, response_schema),
@@ -54,7 +55,7 @@ def signals_of(
         mean_logprob=sum(logprobs) / len(logprobs) if logprobs else None,
         min_logprob=logprobs[0] if logprobs else None,
         low_logprob=logprobs[len(logprobs) // 10] if logprobs else None,
-        min_margin=min(filter(None.__ne__, map(_margin, tokens)), default=None),
+        min_margin=min(margins, default=None),
         verbalized=reply.verbalized,
     )
 

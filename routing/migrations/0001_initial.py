@@ -7,48 +7,64 @@ import budgets.models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('organizations', '0003_key_notices'),
+        ("organizations", "0003_key_notices"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Decision',
+            name="Decision",
             fields=[
-                ('id', models.CharField(max_length=40, primary_key=True, serialize=False, verbose_name='completion')),
-                ('key_id', models.CharField(max_length=16, verbose_name='API key')),
-                ('request_id', models.CharField(blank=True, max_length=64, verbose_name='request')),
-                ('created_at', models.DateTimeField(verbose_name='at')),
-                ('use_case', models.CharField(blank=True, max_length=200, verbose_name='use case')),
-                ('user', models.CharField(blank=True, max_length=200, verbose_name='user')),
-                ('wanted', models.CharField(max_length=100, verbose_name='asked for')),
-                ('prompt_sha256', models.CharField(max_length=64, verbose_name="prompt's hash")),
-                ('route', models.CharField(blank=True, max_length=8, verbose_name='route')),
-                ('tier', models.CharField(blank=True, max_length=8, verbose_name='tier')),
-                ('provider', models.CharField(blank=True, max_length=32, verbose_name='provider')),
-                ('model', models.CharField(blank=True, max_length=100, verbose_name='model')),
-                ('confidence', models.FloatField(null=True, verbose_name='confidence')),
-                ('confidence_method', models.CharField(blank=True, max_length=64, verbose_name='confidence method')),
-                ('threshold', models.FloatField(verbose_name='threshold')),
-                ('attempts', models.JSONField(verbose_name='attempts')),
-                ('usage', models.JSONField(null=True, verbose_name='usage')),
-                ('cost_eur', budgets.models.EuroField(verbose_name='cost')),
-                ('cached', models.BooleanField(default=False, verbose_name='cached')),
-                ('finish_reason', models.CharField(blank=True, max_length=16, verbose_name='finish reason')),
-                ('error_code', models.CharField(blank=True, max_length=64, verbose_name='refused because')),
-                ('latency_ms', models.PositiveIntegerField(verbose_name='latency in ms')),
-                ('metadata', models.JSONField(default=dict, verbose_name='metadata')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='organizations.organization', verbose_name='organization')),
+                (
+                    "id",
+                    models.CharField(
+                        max_length=40, primary_key=True, serialize=False, verbose_name="completion"
+                    ),
+                ),
+                ("key_id", models.CharField(max_length=16, verbose_name="API key")),
+                ("request_id", models.CharField(blank=True, max_length=64, verbose_name="request")),
+                ("created_at", models.DateTimeField(verbose_name="at")),
+                ("use_case", models.CharField(blank=True, max_length=200, verbose_name="use case")),
+                ("user", models.CharField(blank=True, max_length=200, verbose_name="user")),
+                ("wanted", models.CharField(max_length=100, verbose_name="asked for")),
+                ("prompt_sha256", models.CharField(max_length=64, verbose_name="prompt's hash")),
+                ("route", models.CharField(blank=True, max_length=8, verbose_name="route")),
+                ("tier", models.CharField(blank=True, max_length=8, verbose_name="tier")),
+                ("provider", models.CharField(blank=True, max_length=32, verbose_name="provider")),
+                ("model", models.CharField(blank=True, max_length=100, verbose_name="model")),
+                ("confidence", models.FloatField(null=True, verbose_name="confidence")),
+                (
+                    "confidence_method",
+                    models.CharField(blank=True, max_length=64, verbose_name="confidence method"),
+                ),
+                ("threshold", models.FloatField(verbose_name="threshold")),
+                ("attempts", models.JSONField(verbose_name="attempts")),
+                ("usage", models.JSONField(null=True, verbose_name="usage")),
+                ("cost_eur", budgets.models.EuroField(verbose_name="cost")),
+                ("cached", models.BooleanField(default=False, verbose_name="cached")),
+                ("finish_reason", models.CharField(blank=True, max_length=16, verbose_name="finish reason")),
+                ("error_code", models.CharField(blank=True, max_length=64, verbose_name="refused because")),
+                ("latency_ms", models.PositiveIntegerField(verbose_name="latency in ms")),
+                ("metadata", models.JSONField(default=dict, verbose_name="metadata")),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        to="organizations.organization",
+                        verbose_name="organization",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'decision',
-                'verbose_name_plural': 'decisions',
-                'db_table': 'ai_decisions',
-                'ordering': ['-created_at'],
-                'indexes': [models.Index(fields=['organization', '-created_at'], name='decision_by_organization')],
+                "verbose_name": "decision",
+                "verbose_name_plural": "decisions",
+                "db_table": "ai_decisions",
+                "ordering": ["-created_at"],
+                "indexes": [
+                    models.Index(fields=["organization", "-created_at"], name="decision_by_organization")
+                ],
             },
         ),
     ]
