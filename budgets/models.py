@@ -87,7 +87,8 @@ class BudgetAccount(models.Model):
             ),
             models.CheckConstraint(condition=Q(held_eur__gte=0), name="budget_account_held_not_negative"),
             models.CheckConstraint(
-                condition=Q(cap_eur__gte=0) | Q(cap_eur__isnull=True, scope__in=["user", "use_case"]),
+                condition=Q(cap_eur__isnull=False, cap_eur__gte=0)
+                | Q(cap_eur__isnull=True, scope__in=["user", "use_case"]),
                 name="budget_account_cap_not_negative",
             ),
             models.CheckConstraint(

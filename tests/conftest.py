@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 import uvicorn
-from django.test.utils import setup_databases, teardown_databases
+from django.test.utils import setup_databases
 
 from aigov import snapshots
 from aigov.organizations.create import create_organization
@@ -31,12 +31,13 @@ CALL_TIMEOUT_S = 30.0
 @pytest.fixture(scope="session")
 def django_db_setup(
     django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: Any
-) -> Iterator[None]:
-    """pytest-django's own makes a database only where a test is marked to use one; all of ours do."""
+) -> None:
+    """pytest-django's own makes a database only where a test is marked to use one; all of ours do.
+
+    It is left to the next run to drop it: threads of this one may still be connected.
+    """
     with django_db_blocker.unblock():
-        databases = setup_databases(verbosity=0, interactive=False, aliases={"default"})
-        yield
-        teardown_databases(databases, verbosity=0)
+        setup_databases(verbosity=0, interactive=False, aliases={"default"})
 
 
 @pytest.fixture(scope="session", autouse=True)

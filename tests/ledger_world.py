@@ -1,0 +1,76 @@
+"""What the ledger's tests share: a charge to hold for, and a look at an account's rows."""
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+from aigov import clock
+from aigov.organizations.models import Organization
+from budgets import ledger
+from budgets.ledger import Balance, Charge, TrueCost
+from budgets.models import BudgetAccount, CostRecord, FxRate
+from providers.models import Price
+from providers.types import Usage
+
+
+def charge_of(organization: Organization, **more: Any) -> Charge:
+    """A charge of this month by gpt-4o-mini, but for what is told otherwise."""
+    price = Price.objects.filter(provider="openai", model="gpt-4o-mini", service_tier="standard").latest("id")
+    fixed: dict[str, Any] = {
+        "organization_id": organization.pk,
+        "time_zone": organization.time_zone,
+        "month": clock.month_of(clock.now(), organization.time_zone),
+        "user": "",
+        "use_case": "",
+        "completion_id": f"cmp_{uuid4().hex}",
+        "attempt": 0,
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+        "tier": "small",
+        "price_id": price.pk,
+        "fx_rate_id": FxRate.objects.earliest("id").pk,
+        "metadata": {"lead_id": "L-1"},
+    }
+    return Charge(**{**fixed, **more})
+
+
+async def reserve(charge: Charge, amount: str, *, hold_id: UUID | None = None, lifetime_s: int = 60) -> UUID:
+    """Holds `amount` euro and gives the hold's id."""
+    hold_id = hold_id or uuid4()
+    await ledger.reserve(
+        hold_id=hold_id,
+        charge=charge,
+        amount_eur=Decimal(amount),
+        amount_usd=Decimal(amount),
+        lifetime_s=lifetime_s,
+    )
+    return hold_id
+
+
+async def settle(hold_id: UUID, cost: str, **more: Any) -> Balance | None:
+    """Settles a hold at `cost` euro."""
+    usage = Usage(input_total=100, output_total=10, cache_read=40, cache_write_5m=5, reasoning=3)
+    raw: Mapping[str, Any] = {"prompt_tokens": 100}
+    true_cost = TrueCost(cost_eur=Decimal(cost), cost_usd=Decimal(cost), usage=usage, raw_usage=raw, **more)
+    return await ledger.settle(hold_id=hold_id, cost=true_cost)
+
+
+def figures(
+    organization: Organization, *, scope: str = "organization", subject: str = ""
+) -> tuple[Decimal, Decimal]:
+    """(spent, held) of an account of this month."""
+    account = BudgetAccount.objects.get(
+        organization=organization, scope=scope, subject=subject, month=this_month(organization)
+    )
+    return account.spent_eur, account.held_eur
+
+
+def this_month(organization: Organization) -> date:
+    return clock.month_of(clock.now(), organization.time_zone)
+
+
+def records(organization: Organization) -> list[CostRecord]:
+    """The organization's cost records, oldest first."""
+    return list(CostRecord.objects.filter(organization=organization).order_by("id"))
