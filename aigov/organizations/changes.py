@@ -1,0 +1,138 @@
+"""What the admin changes about organizations and people, each with its line in the audit trail."""
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from aigov.organizations.audit import Acting, write_audit_entry
+from aigov.organizations.create import create_user, random_password
+from aigov.organizations.models import Member, Organization, Tenant, User
+
+
+@transaction.atomic
+def create_tenant(*, name: str, acting: Acting) -> Tenant:
+    """A new tenant; raises `ValidationError` where the name is taken or none."""
+    tenant = Tenant(name=name.strip())
+    tenant.full_clean()
+    tenant.save()
+    write_audit_entry(
+        organization=None, acting=acting, action="tenant.create", target=tenant.name, after={"name": name}
+    )
+    return tenant
+
+
+@transaction.atomic
+def change_organization(
+    *, organization: Organization, name: str, time_zone: str, acting: Acting, reason: str
+) -> Organization:
+    """Gives the organization another name or time zone; raises `ValidationError` where one is not possible."""
+    row = Organization.objects.select_for_update().get(pk=organization.pk)
+    before = {"name": row.name, "time_zone": row.time_zone}
+    row.name, row.time_zone = name.strip(), time_zone
+    row.full_clean()
+    row.save(update_fields=["name", "time_zone"])
+    write_audit_entry(
+        organization=row,
+        acting=acting,
+        action="organization.change",
+        target=row.name,
+        before=before,
+        after={"name": row.name, "time_zone": row.time_zone},
+        reason=reason,
+    )
+    return row
+
+
+@transaction.atomic
+def add_member(
+    *, organization: Organization, email: str, role: str, acting: Acting
+) -> tuple[Member, str | None]:
+    """Makes the person of that e-mail address a member, and returns the password of a new person.
+
+    A person who exists keeps their password: whoever adds them must not come to log in as them. Raises
+    `ValidationError` where they are a member already, or an operator.
+    """
+    user = User.objects.filter(email=email.strip().lower()).first()
+    if user is None:
+        user, password = create_user(email=email, role=role, organization=organization, acting=acting)
+        return Member.objects.get(organization=organization, user=user), password
+    if user.is_superuser or Member.objects.filter(organization=organization, user=user).exists():
+        raise ValidationError({"email": _("This person has a role there already.")})
+    member = Member(organization=organization, user=user, role=role)
+    member.full_clean()
+    member.save()
+    _audit_member(member, acting=acting, action="member.add", after=role)
+    return member, None
+
+
+@transaction.atomic
+def change_role(*, member: Member, role: str, acting: Acting, reason: str) -> Member:
+    """Gives the member another role; raises `ValidationError` for an unknown one."""
+    row = Member.objects.select_for_update().select_related("user", "organization").get(pk=member.pk)
+    before, row.role = row.role, role
+    row.full_clean()
+    row.save(update_fields=["role"])
+    _audit_member(row, acting=acting, action="member.change", before=before, after=role, reason=reason)
+    return row
+
+
+@transaction.atomic
+def remove_member(*, member: Member, acting: Acting, reason: str) -> None:
+    """Takes the person out of the organization; the person remains."""
+    row = Member.objects.select_for_update().select_related("user", "organization").get(pk=member.pk)
+    row.delete()
+    _audit_member(row, acting=acting, action="member.remove", before=row.role, reason=reason)
+
+
+@transaction.atomic
+def change_user(*, user: User, name: str, is_active: bool, acting: Acting, reason: str) -> User:
+    """Names a person, or shuts them out or in; raises `ValidationError` for shutting out oneself."""
+    if acting == user and not is_active:
+        raise ValidationError({"is_active": _("Nobody can shut themselves out.")})
+    row = User.objects.select_for_update().get(pk=user.pk)
+    before = {"name": row.name, "active": row.is_active}
+    row.name, row.is_active = name.strip(), is_active
+    row.full_clean(exclude=["password"])
+    row.save(update_fields=["name", "is_active"])
+    write_audit_entry(
+        organization=None,
+        acting=acting,
+        action="user.change",
+        target=row.email,
+        before=before,
+        after={"name": row.name, "active": row.is_active},
+        reason=reason,
+    )
+    return row
+
+
+@transaction.atomic
+def renew_password(*, user: User, acting: Acting, reason: str) -> str:
+    """A new random password for a person, who is logged out everywhere by it."""
+    password = random_password()
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    write_audit_entry(
+        organization=None, acting=acting, action="user.new_password", target=user.email, reason=reason
+    )
+    return password
+
+
+def _audit_member(
+    member: Member,
+    *,
+    acting: Acting,
+    action: str,
+    before: str | None = None,
+    after: str | None = None,
+    reason: str = "",
+) -> None:
+    write_audit_entry(
+        organization=member.organization,
+        acting=acting,
+        action=action,
+        target=member.user.email,
+        before=before and {"role": before},
+        after=after and {"role": after},
+        reason=reason,
+    )

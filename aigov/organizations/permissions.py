@@ -1,0 +1,104 @@
+"""What each role may do in the admin, and in which organizations.
+
+The table below is the whole truth: Django's own groups and per-person permissions are not asked. It says
+what a role may do with a kind of thing; with which of these things, `organizations_of` and
+`organizations_where` say, and every list in the admin is filtered by them. What belongs to no organization
+(prices, exchange rates, people) is changed by operators alone, who may do everything.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Model, QuerySet
+
+from aigov.organizations.models import Organization, Role, User
+
+AnyUser = User | AnonymousUser
+
+_MONEY = ("budgets.budgetaccount", "budgets.hold", "budgets.costrecord", "budgets.fxrate", "providers.price")
+_WORK = ("organizations.organization", "routing.decision", *_MONEY)
+_PEOPLE = ("organizations.member", "organizations.user", "organizations.apikey")
+_RULES = ("registry.settingvalue", "organizations.auditentry")
+_EVERYTHING = (*_WORK, *_PEOPLE, *_RULES)
+
+#: role → model → what it may do there.
+TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
+    Role.MANAGER: dict.fromkeys(_WORK, ("view",)),
+    Role.AUDITOR: dict.fromkeys(_EVERYTHING, ("view",)),
+    Role.FINANCE: {
+        **dict.fromkeys((*_WORK, *_RULES), ("view",)),
+        "budgets.budgetaccount": ("view", "change"),
+    },
+    Role.ADMIN: {
+        **dict.fromkeys(_EVERYTHING, ("view",)),
+        "budgets.budgetaccount": ("view", "change"),
+        "organizations.organization": ("view", "change"),
+        "organizations.member": ("view", "add", "change", "delete"),
+        "organizations.apikey": ("view", "add", "change"),
+        "registry.settingvalue": ("view", "add", "change", "delete"),
+    },
+}
+
+
+def permissions_of(role: str) -> frozenset[str]:
+    """Django's names of what `role` may do, such as `budgets.change_budgetaccount`."""
+    names: set[str] = set()
+    for model, verbs in TABLE[Role(role)].items():
+        room, _dot, thing = model.partition(".")
+        names.update(f"{room}.{verb}_{thing}" for verb in verbs)
+    return frozenset(names)
+
+
+_PERMISSIONS: Mapping[str, frozenset[str]] = {role.value: permissions_of(role) for role in Role}
+
+
+def organizations_of(user: AnyUser) -> QuerySet[Organization]:
+    """The organizations that `user` has any role in; all of them for an operator."""
+    return organizations_where(user, Role.values)
+
+
+def organizations_where(user: AnyUser, roles: Iterable[str]) -> QuerySet[Organization]:
+    """The organizations in which `user` has one of `roles`; all of them for an operator."""
+    if not isinstance(user, User) or not user.is_active:
+        return Organization.objects.none()
+    if user.is_superuser:
+        return Organization.objects.all()
+    return Organization.objects.filter(members__user=user, members__role__in=list(roles))
+
+
+class RoleBackend(ModelBackend):
+    """Logs people in by e-mail and password, and lets them do what their roles allow.
+
+    Asked about one thing (`obj`), only the role in that thing's organization counts.
+    """
+
+    def get_user_permissions(self, user_obj: Any, obj: Model | None = None) -> set[str]:
+        roles = _roles_of(user_obj)
+        if obj is not None:
+            roles = [(organization, role) for organization, role in roles if organization == _home_of(obj)]
+        return set().union(*(_PERMISSIONS[role] for _organization, role in roles))
+
+    def get_group_permissions(self, user_obj: Any, obj: Model | None = None) -> set[str]:
+        return set()
+
+    def get_all_permissions(self, user_obj: Any, obj: Model | None = None) -> set[str]:
+        return self.get_user_permissions(user_obj, obj)
+
+
+def _roles_of(user: AnyUser) -> Collection[tuple[int, str]]:
+    if not isinstance(user, User) or not user.is_active:
+        return []
+    known: list[tuple[int, str]] | None = getattr(user, "_roles", None)
+    if known is None:
+        # Kept on the person as long as the request lives: the admin asks dozens of times for a page.
+        known = list(user.memberships.values_list("organization_id", "role"))
+        user._roles = known  # type: ignore[attr-defined]
+    return known
+
+
+def _home_of(thing: Model) -> Any:
+    if isinstance(thing, Organization):
+        return thing.pk
+    return getattr(thing, "organization_id", None)
