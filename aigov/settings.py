@@ -54,7 +54,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "adrf",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -152,5 +151,9 @@ LOGGING = {
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {"httpx2": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
+    "loggers": {
+        "httpx2": {"level": "WARNING"},
+        # Answers of 4xx and 503 are the callers' to see; our defects are logged by `aigov.web.errors`.
+        "django.request": {"level": "CRITICAL"},
+    },
 }

@@ -43,7 +43,7 @@ class Snapshot(Generic[T]):
         self.kind = kind
         self._load = load
         self._value: T | None = None
-        self._confirmed_at = float("-inf")
+        self._loaded_at = self._confirmed_at = float("-inf")
         _all[kind] = self
 
     @property
@@ -68,7 +68,10 @@ class Snapshot(Generic[T]):
                 return await self.refresh(pooled)
         asked_at = time.monotonic()
         value = await self._load(conn)
-        self._value, self._confirmed_at = value, asked_at
+        # Of two loads at once, the one that began later knows more, whichever ends last.
+        if asked_at >= self._loaded_at:
+            self._value, self._loaded_at = value, asked_at
+            self.confirm(asked_at)
         return value
 
     def confirm(self, at: float) -> None:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from adrf.views import APIView
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aigov import clock
+from aigov.api import ApiView
 from aigov.errors import BadRequest
 from aigov.organizations.models import Scope as KeyScope
 from aigov.organizations.principals import Principal
@@ -31,7 +31,7 @@ class BudgetSerializer(BalanceSerializer):
     user = BalanceSerializer(required=False, help_text="The named user's figures.")
 
 
-class BudgetView(APIView):
+class BudgetView(ApiView):
     required_scope = KeyScope.BUDGET_READ
 
     @extend_schema(

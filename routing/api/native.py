@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from adrf.views import APIView
+from django.http import JsonResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from aigov.api import ApiView
 from aigov.organizations.models import Scope
 from aigov.organizations.principals import Principal
 from aigov.web.errors import request_id_of
@@ -110,7 +111,7 @@ class CompletionSerializer(serializers.Serializer[Any]):
     request_id = serializers.CharField()
 
 
-class CompletionsView(APIView):
+class CompletionsView(ApiView):
     required_scope = Scope.COMPLETIONS_WRITE
 
     @extend_schema(
@@ -119,7 +120,7 @@ class CompletionsView(APIView):
         request=CompletionRequestSerializer,
         responses=CompletionSerializer,
     )
-    async def post(self, request: Request) -> Response:
+    async def post(self, request: Request) -> JsonResponse:
         principal: Principal = request.auth  # type: ignore[assignment]
         form = CompletionRequestSerializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -128,10 +129,11 @@ class CompletionsView(APIView):
             request=completion_request(form.validated_data),
             request_id=request_id_of(request),
         )
-        return Response(native_body(completion), headers=headers_of(completion))
+        # No DRF `Response`: Django would render it in a thread.
+        return JsonResponse(native_body(completion), headers=headers_of(completion))
 
 
-class CompletionView(APIView):
+class CompletionView(ApiView):
     required_scope = Scope.COMPLETIONS_READ
 
     @extend_schema(
