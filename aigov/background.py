@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from aigov.errors import BudgetUnavailable
+from aigov.errors import BudgetUnavailable, GatewayError
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,16 @@ def spawn(work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     """Starts `work` in a task that is kept until it ends, whoever awaits it or goes away."""
     task = asyncio.create_task(work, name=name)
     _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    task.add_done_callback(_ended)
     return task
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _tasks.discard(task)
+    # Whoever awaited it may have gone: what was refused is recorded, and only a defect is news.
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, GatewayError):
+        log.error("%s failed", task.get_name(), exc_info=error)
 
 
 def repeat(once: Callable[[], Awaitable[object]], *, name: str, for_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Settings come from the environment, typed; whatever is wrong is said in one sentence that names the variable."""
+"""Settings are read from the environment by their types; a bad one is said in a sentence that names it."""
 
 import os
 import stat

@@ -1,9 +1,11 @@
 """The sandbox, as the official SDKs of both providers see it."""
 
-import asyncio
+import contextlib
+import http.client
 import json
 import math
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -321,7 +323,9 @@ def test_both_list_their_models(gpt: openai.OpenAI, claude: anthropic.Anthropic)
     ("wrong", "status", "code"),
     [
         ({"model": "gpt-17"}, 404, "model_not_found"),
+        ({"model": ""}, 400, None),
         ({"messages": []}, 400, "empty_array"),
+        ({"service_tier": "gold"}, 400, "invalid_value"),
         ({"messages": [{"role": "boss", "content": "x"}]}, 400, "invalid_value"),
         ({"top_logprobs": 3}, 400, "invalid_value"),
         ({"logprobs": True, "top_logprobs": 21}, 400, "invalid_value"),
@@ -410,6 +414,9 @@ def test_no_key_broken_json_and_unknown_paths_are_refused(control: httpx2.Client
     assert control.post("/v1/messages", json={}, headers={"x-api-key": "k"}).status_code == 400
     headers = {"Authorization": "Bearer k"}
     assert control.post("/v1/chat/completions", content=b"{", headers=headers).status_code == 400
+    assert control.post("/v1/chat/completions", json={"model": "gpt-4o"}, headers=headers).status_code == 400
+    claude_headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
+    assert control.post("/v1/messages", content=b"[]", headers=claude_headers).status_code == 400
     assert control.get("/v1/files").status_code == 404
 
 
@@ -499,19 +506,29 @@ def test_a_lost_connection_is_an_error_of_the_connection(
 
 
 @pytest.mark.parametrize("mode", ["hang", "trickle"])
-def test_no_answer_at_all(gpt: openai.OpenAI, control: httpx2.Client, mode: str) -> None:
-    """Signs of life keep every read time-out from striking, so only the caller's deadline ends it."""
-
-    async def give_up() -> None:
-        client = openai.AsyncOpenAI(api_key="k", base_url=str(gpt.base_url), max_retries=0)
-        async with client, asyncio.timeout(0.5):
-            await client.chat.completions.create(
-                model="gpt-4o", messages=[{"role": "user", "content": f"[[fault:{mode}]]"}]
-            )
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(give_up())
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_answer_at_all(url: str, control: httpx2.Client, mode: str, stream: bool) -> None:
+    with contextlib.closing(asked(url, f"[[fault:{mode}]]", stream=stream)) as connection:
+        wait_for(lambda: stats(control)["in_flight"] == 1)
+        if mode == "trickle":
+            response = connection.getresponse()
+            assert response.status == 200
+            assert set(response.read(30).split()) <= {b":", b"keep-alive"}
+        else:
+            connection.sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                connection.sock.recv(1)
+        assert stats(control)["calls"] == {}
     wait_for(lambda: stats(control)["calls"] == {"openai": {"gpt-4o": {mode: 1}}})
+
+
+def asked(url: str, text: str, *, stream: bool = False) -> http.client.HTTPConnection:
+    """A connection on which a completion was asked for, and nothing read yet."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=TIMEOUT_S)
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], "stream": stream}
+    headers = {"Authorization": "Bearer k"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body).encode(), headers)
+    return connection
 
 
 def wait_for(condition: Any) -> None:
@@ -604,10 +621,12 @@ def test_a_fault_strikes_at_its_rate(gpt: openai.OpenAI, control: httpx2.Client)
 def test_model_lists_fail_with_their_provider(
     gpt: openai.OpenAI, claude: anthropic.Anthropic, control: httpx2.Client
 ) -> None:
-    configure(control, faults=[{"provider": "openai", "mode": "503"}])
-    with pytest.raises(openai.InternalServerError):
-        gpt.models.list()
-    assert claude.models.list().data
+    for mode in ("503", "malformed", "reset"):
+        configure(control, faults=[{"provider": "openai", "mode": mode}])
+        with pytest.raises((openai.OpenAIError, httpx2.TransportError, ValueError)):
+            gpt.models.list()
+        assert claude.models.list().data
+    assert stats(control)["calls"]["openai"]["models"] == {"503": 1, "malformed": 1, "reset": 1}
 
 
 @pytest.mark.parametrize("confidence", [0.2, 0.95])
@@ -661,16 +680,13 @@ def test_a_marker_that_cannot_be_read_is_refused(gpt: openai.OpenAI, marker: str
         ask_gpt(gpt, marker)
 
 
-def test_a_client_that_goes_away_is_counted_as_abandoned(url: str, control: httpx2.Client) -> None:
-    async def give_up() -> None:
-        client = openai.AsyncOpenAI(api_key="k", base_url=f"{url}/v1", max_retries=0)
-        async with client, asyncio.timeout(0.3):
-            await client.chat.completions.create(
-                model="gpt-4o", messages=[{"role": "user", "content": "[[delay:5000]]"}]
-            )
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(give_up())
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_is_counted_as_abandoned(
+    url: str, control: httpx2.Client, stream: bool
+) -> None:
+    configure(control, chunk_delay_ms=60_000)
+    with contextlib.closing(asked(url, "[[delay:60000]]" if not stream else "Hello?", stream=stream)):
+        wait_for(lambda: stats(control)["in_flight"] == 1)
     wait_for(lambda: stats(control)["calls"] == {"openai": {"gpt-4o": {"abandoned": 1}}})
     found = stats(control)
     assert (found["answered"], found["in_flight"], found["in_flight_max"]) == ([], 0, 1)
@@ -702,6 +718,42 @@ def test_slow_streams_come_event_by_event(gpt: openai.OpenAI, control: httpx2.Cl
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "a b c"
     assert stats(control)["calls"]["openai"]["gpt-4o"] == {"answered": 1}
+
+
+# --- HTTP
+
+
+def said_to(url: str, request: bytes) -> bytes:
+    """Everything that is answered to the bytes of `request`, until the server closes the connection."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_connection_is_closed_where_the_client_says_so(url: str) -> None:
+    request = b"GET /sandbox/stats?answered=0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert said_to(url, request).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert said_to(url, request.replace(b"1.1", b"1.0").replace(b"Connection: close\r\n", b""))
+
+
+def test_a_client_may_wait_for_leave_to_send_its_body(url: str, control: httpx2.Client) -> None:
+    head = b"POST /sandbox/config HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    answer = said_to(url, head + b"Content-Length: 2\r\n\r\n{}")
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+def test_what_is_no_http_and_too_many_headers_end_the_connection(url: str) -> None:
+    assert said_to(url, b"hello\r\n\r\n") == b""
+    headers = b"".join(b"x-%d: y\r\n" % number for number in range(300))
+    assert said_to(url, b"GET /sandbox/stats HTTP/1.1\r\n" + headers + b"\r\n") == b""
+
+
+def test_a_client_that_does_not_await_its_answer_is_cut_off(url: str, control: httpx2.Client) -> None:
+    with contextlib.closing(asked(url, "[[fault:hang]]")) as connection:
+        wait_for(lambda: stats(control)["in_flight"] == 1)
+        connection.sock.sendall(b"GET /sandbox/stats HTTP/1.1\r\n\r\n")
+        assert connection.sock.recv(1) == b""
 
 
 # --- The answers

@@ -56,11 +56,6 @@ class WebProcesses:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
-        """The same number of processes anew on the same socket."""
-        self._processes = [self._start() for _ in self._processes]
-        self.wait_until_ready()
-
     def close(self) -> None:
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
