@@ -5,9 +5,9 @@ providers' connections; at the end calls in flight are finished and settled befo
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import cast
 
 from django.core.asgi import get_asgi_application
 
@@ -15,16 +15,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aigov.settings")
 django_application = get_asgi_application()
 
 from aigov import background, database, snapshots  # noqa: E402
-from aigov.web.body_limit import limited  # noqa: E402
+from aigov.web.body_limit import Application, Message, Receive, Send, limited  # noqa: E402
 from routing import gateway  # noqa: E402
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 DRAIN_S = 30.0
 
-http_application = limited(django_application)
+http_application = limited(cast(Application, django_application))
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from aigov.organizations.models import Organization
 from providers.models import Price
 
 
-class EuroField(models.DecimalField):
+class EuroField(models.DecimalField):  # type: ignore[type-arg]
     """An amount in euro with nine places, the ledger's precision."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:

@@ -9,6 +9,7 @@ from aigov.registry.effective import Settings
 from providers.types import Tier
 from routing.requests import CompletionRequest
 
+TIERS: tuple[Tier, ...] = ("small", "large")
 Route = Literal["small", "large", "cache", "degraded"]
 
 
@@ -28,7 +29,7 @@ class Policy:
     large_use_cases: frozenset[str]
     max_output_tokens: int
     provider_order: tuple[str, ...]
-    models: Mapping[str, Mapping[Tier, str]]
+    models: Mapping[str, Mapping[str, str]]
 
 
 def policy_of(settings: Settings, *, organization_id: int, user: str) -> Policy:
@@ -80,8 +81,8 @@ def tier_of_model(policy: Policy, model: str) -> Tier:
         BadRequest: it does not use it.
     """
     for models in policy.models.values():
-        for tier, name in models.items():
-            if name == model:
+        for tier in TIERS:
+            if models.get(tier) == model:
                 return tier
     allowed = sorted({name for models in policy.models.values() for name in models.values()})
     raise BadRequest(

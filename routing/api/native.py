@@ -26,7 +26,7 @@ class MessageSerializer(Strict):
 
 
 class CompletionRequestSerializer(Strict):
-    messages = MessageSerializer(many=True, allow_empty=False, max_length=fields.MESSAGES_MAX)
+    messages = MessageSerializer(many=True, allow_empty=False, max_length=fields.MESSAGES_MAX)  # type: ignore[call-arg]
     use_case = Text(default="", allow_blank=True, max_length=fields.NAME_CHARACTERS_MAX)
     tier = serializers.ChoiceField(choices=["auto", "small", "large"], default="auto")
     user = Text(default="", allow_blank=True, max_length=fields.NAME_CHARACTERS_MAX)

@@ -74,7 +74,7 @@ class ChatCompletionRequestSerializer(Strict):
     """OpenAI's parameters that we honour, and our own, which the client sends as `extra_body`."""
 
     model = Text(max_length=100)
-    messages = ChatMessageSerializer(many=True, allow_empty=False, max_length=fields.MESSAGES_MAX)
+    messages = ChatMessageSerializer(many=True, allow_empty=False, max_length=fields.MESSAGES_MAX)  # type: ignore[call-arg]
     max_tokens = serializers.IntegerField(
         allow_null=True, default=None, min_value=1, max_value=fields.OUTPUT_TOKENS_MAX
     )

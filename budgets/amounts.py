@@ -1,0 +1,76 @@
+"""Amounts of euro as people write them, in the language that they read the page in.
+
+`1,000.50` is a thousand euro and fifty cents to an English reader and `1.000,50` to a German one. What
+could be read in two ways is taken in the page's language; where grouping is out of place, as in
+`1200,50` on an English page, the one separator can only be the decimal one.
+"""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.formats import get_format, number_format
+from django.utils.translation import gettext_lazy as _
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from aigov.errors import BadRequest
+from aigov.money import cap_text
+from budgets.accounts import check_cap
+
+CHARACTERS_MAX = 40
+_PLAIN = re.compile(r"\d+([.,]\d+)?", re.ASCII)
+_IGNORED = str.maketrans("", "", " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}€")
+
+
+def parse_amount(text: str, *, point: str, group: str) -> Decimal:
+    """The amount that `text` says.
+
+    Args:
+        point: the language's decimal separator.
+        group: what stands between its groups of three digits.
+
+    Raises:
+        ValueError: it says none.
+    """
+    bare = text.translate(_IGNORED)
+    grouped = rf"[0-9]{{1,3}}({re.escape(group)}[0-9]{{3}})+({re.escape(point)}[0-9]+)?"
+    if re.fullmatch(grouped, bare):
+        return Decimal(bare.replace(group, "").replace(point, "."))
+    if _PLAIN.fullmatch(bare):
+        return Decimal(bare.replace(",", "."))
+    raise ValueError(f"{text!r} is no amount")
+
+
+class CapField(forms.CharField):
+    """A cap in euro; cleans to a `Decimal` that the ledger can hold."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            label=_("Cap"),
+            max_length=CHARACTERS_MAX,
+            widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+            **kwargs,
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        return number_format(cap_text(value), use_l10n=True) if isinstance(value, Decimal) else value
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            amount = parse_amount(
+                text, point=get_format("DECIMAL_SEPARATOR"), group=get_format("THOUSAND_SEPARATOR")
+            )
+            check_cap(amount)
+        except ValueError:
+            example = number_format("1200.50", use_l10n=True)
+            raise ValidationError(
+                _("Please write an amount in euro, such as %(example)s."), params={"example": example}
+            ) from None
+        except BadRequest as refusal:
+            raise ValidationError(refusal.message) from None
+        return amount
