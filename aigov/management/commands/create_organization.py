@@ -14,9 +14,9 @@ from aigov.organizations.create import create_organization
 from aigov.organizations.keys import create_api_key
 from aigov.organizations.models import Organization, Scope
 from aigov.registry.values import set_value
+from budgets.accounts import MONTHLY_CAP, open_month, set_month_cap
 
 ACTING = "manage.py create_organization"
-CAP_KEY = "ai.budget.monthly.cap"
 
 
 def euro(text: str) -> Decimal:
@@ -61,21 +61,31 @@ class Command(BaseCommand):
         self.stdout.write("Keep the key now: it is not shown again.")
 
 
+def set_cap(organization: Organization, cap: Decimal) -> None:
+    """Sets the standing cap, and this month's too where finance has given the month one of its own."""
+    reason = "given with --cap-eur"
+    set_value(
+        key=MONTHLY_CAP,
+        scope="organization",
+        organization=organization,
+        value=cap_text(cap),
+        acting=ACTING,
+        reason=reason,
+    )
+    account = open_month(organization=organization)
+    if account.cap_is_of_month:
+        set_month_cap(account=account, cap_eur=cap, acting=ACTING, reason=reason)
+
+
 @transaction.atomic
 def create(
     *, name: str, tenant: str | None, time_zone: str | None, cap: Decimal | None
 ) -> tuple[Organization, str]:
-    """The organization, with the standing cap of `cap` euro where one is given, and a new key."""
+    """The organization with its month opened, its cap that of `cap` euro where one is given, and a new key."""
     organization = create_organization(name=name, tenant=tenant, time_zone=time_zone, acting=ACTING)
     if cap is not None:
-        set_value(
-            key=CAP_KEY,
-            scope="organization",
-            organization=organization,
-            value=cap_text(cap),
-            acting=ACTING,
-            reason="given with --cap-eur",
-        )
+        set_cap(organization, cap)
+    open_month(organization=organization)
     _api_key, key = create_api_key(
         organization=organization, name="all scopes", scopes=Scope.values, acting=ACTING
     )
