@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import openai
+import psycopg
 import pytest
 
 from aigov.organizations.models import Organization
@@ -300,3 +301,22 @@ def test_no_provider_is_called_without_a_hold(
     before = sandbox.stats()
     make_client(make_organization(cap_eur="0")).post(PATH, json=body())
     assert sandbox.stats() == before
+
+
+def test_a_small_answer_takes_three_statements(api: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.post(PATH, json=body())  # opens the month
+    statements: list[str] = []
+    execute = psycopg.AsyncConnection.execute
+
+    async def counted(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        statements.append(str(query).split("(")[0].strip())
+        return await execute(self, query, *args, **options)
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "execute", counted)
+    assert api.post(PATH, json=body("[[confidence:0.9]]" + LEAD)).json()["route"] == "small"
+    ours = [statement for statement in statements if "ledger_" in statement or "INSERT" in statement]
+    assert ours == ["SELECT * FROM ledger_reserve", "SELECT * FROM ledger_settle", "INSERT INTO ai_decisions"]
+    loads = [
+        statement for statement in statements if statement not in (*ours, "SELECT 1", "LISTEN aigov_changed")
+    ]
+    assert loads == [], "keys, settings, prices and rates cost no query"

@@ -1,0 +1,106 @@
+"""Every address × everybody: the anonymous, a stranger, a reader, a member.
+
+The URLconf is walked, so an address without a row in `CASES` fails: nothing is open by oversight.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from aigov.organizations.models import Organization, Scope
+
+MESSAGES = [{"role": "user", "content": "[[confidence:0.9]] hello"}]
+READ_SCOPES = (Scope.COMPLETIONS_READ, Scope.BUDGET_READ, Scope.SETTINGS_READ, Scope.KPIS_READ)
+THRESHOLD = "/api/v1/settings/ai.routing.confidence.threshold"
+WRITE_THRESHOLD = {"scope": "organization", "value": 0.6, "reason": "a test"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call. `reader` is a key that may only read; `stranger` a member of another organization."""
+
+    method: str
+    path: str
+    anonymous: int
+    reader: int
+    member: int
+    stranger: int
+    body: dict[str, Any] | None = None
+    secret: bool = field(default=True, kw_only=True)
+
+
+CASES: dict[str, list[Case]] = {
+    "api/v1/completions": [
+        Case("POST", "/api/v1/completions", 401, 403, 200, 200, {"messages": MESSAGES}),
+        Case("GET", "/api/v1/completions", 401, 403, 405, 405),
+    ],
+    "api/v1/completions/<str:completion_id>": [
+        Case("GET", "/api/v1/completions/{completion_id}", 401, 200, 200, 404),
+        Case("DELETE", "/api/v1/completions/{completion_id}", 401, 405, 405, 405),
+    ],
+    "api/v1/budget": [Case("GET", "/api/v1/budget", 401, 200, 200, 200)],
+    "api/v1/settings/effective": [Case("GET", "/api/v1/settings/effective", 401, 200, 200, 200)],
+    "api/v1/settings/keys": [Case("GET", "/api/v1/settings/keys", 401, 200, 200, 200)],
+    "api/v1/settings/<str:key>": [
+        Case("PUT", THRESHOLD, 401, 403, 200, 200, WRITE_THRESHOLD),
+        Case("DELETE", THRESHOLD, 401, 403, 200, 200),
+    ],
+    "v1/chat/completions": [
+        Case("POST", "/v1/chat/completions", 401, 403, 200, 200, {"model": "auto", "messages": MESSAGES})
+    ],
+    "^(api|v1)/": [Case("GET", "/api/v1/nothing", 404, 404, 404, 404)],
+    "api/schema/": [Case("GET", "/api/schema/", 200, 200, 200, 200, secret=False)],
+    "api/docs/": [Case("GET", "/api/docs/", 200, 200, 200, 200, secret=False)],
+    "healthz": [Case("GET", "/healthz", 200, 200, 200, 200, secret=False)],
+    "readyz": [Case("GET", "/readyz", 200, 200, 200, 200, secret=False)],
+    "": [Case("GET", "/", 302, 302, 302, 302, secret=False)],
+}
+#: The admin has a matrix of its own, over its models.
+ELSEWHERE = ("admin/",)
+
+
+def routes(patterns: list[Any] | None = None, prefix: str = "") -> Iterator[str]:
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        route = prefix + str(pattern.pattern)
+        if route.startswith(ELSEWHERE):
+            continue
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern.url_patterns, route)
+        elif isinstance(pattern, URLPattern):
+            yield route
+
+
+def test_every_address_has_its_cases() -> None:
+    assert sorted(routes()) == sorted(CASES)
+
+
+@pytest.mark.parametrize("case", [case for cases in CASES.values() for case in cases], ids=str)
+def test_everybody_gets_what_is_theirs_and_no_more(
+    case: Case,
+    organization: Organization,
+    make_organization: Callable[..., Organization],
+    make_client: Callable[..., httpx2.Client],
+) -> None:
+    member, reader = make_client(organization), make_client(organization, *READ_SCOPES)
+    stranger = make_client(make_organization())
+    completion_id = member.post("/api/v1/completions", json={"messages": MESSAGES}).json()["id"]
+
+    def call(client: httpx2.Client, **headers: str) -> httpx2.Response:
+        path = case.path.format(completion_id=completion_id)
+        return client.request(case.method, path, json=case.body, headers=headers)
+
+    anonymous = call(member, Authorization="")
+    assert anonymous.status_code == case.anonymous
+    assert call(member, Authorization="Bearer aig_nobody.nothing").status_code == case.anonymous
+    if case.anonymous == 401:
+        assert anonymous.headers["www-authenticate"].startswith("Bearer")
+    assert call(reader).status_code == case.reader
+    assert call(member).status_code == case.member
+    theirs = call(stranger)
+    assert theirs.status_code == case.stranger
+    if case.secret:
+        assert organization.name not in theirs.text and completion_id not in theirs.text
