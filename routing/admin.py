@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aigov.organizations.tenant_admin import (
+    NOTHING,
     OrganizationFilter,
     TenantAdmin,
     count,
@@ -90,8 +91,9 @@ class DecisionAdmin(TenantAdmin):
 
     @admin.display(description=gettext_lazy("confidence"))
     def confidence_number(self, decision: Decision) -> str:
-        known = decision.confidence is not None
-        return number_format(decision.confidence, decimal_pos=3, use_l10n=True) if known else "–"
+        if decision.confidence is None:
+            return NOTHING
+        return number_format(f"{decision.confidence:.3f}", use_l10n=True)
 
     @admin.display(description=gettext_lazy("latency, ms"))
     def latency_number(self, decision: Decision) -> str:
@@ -134,5 +136,5 @@ class DecisionAdmin(TenantAdmin):
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"
+        return NOTHING
     return f"{value:.3f}" if isinstance(value, float) else str(value)

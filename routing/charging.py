@@ -105,6 +105,8 @@ async def charge_answer(course: Course, attempt: Attempt, hold: Hold, reply: Pro
 async def charge_failure(course: Course, attempt: Attempt, hold: Hold, error: ProviderError) -> None:
     """Voids the hold where nothing can have been billed, else charges it whole, as estimated."""
     attempt.error = error.kind
+    if error.alert:
+        log.error("%s needs attention: %s", attempt.candidate.provider, error.message)
     if error.billed == "no":
         await ledger.void(hold_id=hold.id)
     else:

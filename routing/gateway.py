@@ -84,13 +84,12 @@ async def _route(course: Course) -> tuple[Answer, Route]:
 
 async def _ask(course: Course, tier: Tier) -> Answer:
     candidates = _candidates(course, tier)
-    for left, candidate in zip(range(len(candidates) - 1, -1, -1), candidates, strict=True):
+    for number, candidate in enumerate(candidates, start=1):
         if course.remaining_s <= 0:
             break
+        deadline = course.deadline_of_attempt(candidates_left=len(candidates) - number)
         try:
-            return await _attempt(
-                course, candidate, deadline=course.deadline_of_attempt(candidates_left=left)
-            )
+            return await _attempt(course, candidate, deadline=deadline)
         except ProviderError as error:
             if not error.failover:
                 raise BadRequest(error.message, code="provider_refused") from error

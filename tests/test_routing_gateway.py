@@ -1,5 +1,6 @@
 """The way of a request: which model answers, what is charged, what the caller is told."""
 
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -8,6 +9,7 @@ import openai
 import psycopg
 import pytest
 
+from aigov import clock, database
 from aigov.organizations.models import Organization
 from aigov.registry.values import set_value
 from budgets.models import CostRecord, Hold
@@ -320,3 +322,45 @@ def test_a_small_answer_takes_three_statements(api: httpx2.Client, monkeypatch: 
         statement for statement in statements if statement not in (*ours, "SELECT 1", "LISTEN aigov_changed")
     ]
     assert loads == [], "keys, settings, prices and rates cost no query"
+
+
+def test_a_model_without_a_price_is_never_called(
+    api: httpx2.Client, organization: Organization, server: Server, sandbox: Sandbox
+) -> None:
+    set_value(
+        key="ai.providers.openai.models",
+        scope="organization",
+        organization=organization,
+        value={"small": "gpt-unheard-of"},
+        acting="test",
+        reason="test",
+    )
+    server.refresh()
+    response = api.post(PATH, json=body())
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "model_not_priced")
+    assert sandbox.stats()["calls"] == {}
+
+
+def test_a_call_belongs_to_the_local_month_of_its_hold(
+    api: httpx2.Client, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for instant, month in (("2027-03-31T21:59", date(2027, 3, 1)), ("2027-03-31T22:00", date(2027, 4, 1))):
+        now = datetime.fromisoformat(instant).replace(tzinfo=UTC)
+        monkeypatch.setattr(clock, "now", lambda now=now: now)
+        answer = api.post(PATH, json=body()).json()
+        assert CostRecord.objects.get(completion_id=answer["id"]).month == month
+    assert answer["budget"]["resets_at"] == "2027-05-01T00:00:00+02:00"
+
+
+def test_without_the_database_nothing_is_sent_and_it_is_said_at_once(
+    api: httpx2.Client, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> Any:
+        raise database.unavailable()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "connection", away)
+        response = api.post(PATH, json=body())
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "budget_unavailable")
+    assert response.headers["retry-after"] == "1"
+    assert sandbox.stats()["calls"] == {}
