@@ -1,5 +1,6 @@
 """The sandbox, as the official SDKs of both providers see it."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -19,7 +20,8 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from aigov.demo import corpus
-from providers.sandbox import brain, catalogue, tasks, tokens
+from providers.sandbox import brain, catalogue, schemas, tasks, tokens
+from providers.sandbox.server import Connection, Handler, Request
 
 LABELS = ("A", "B", "C")
 INSTRUCTION = 'Answer with exactly one of these labels and nothing else, without quotes: "A", "B", "C"'
@@ -33,9 +35,9 @@ SCHEMA = {
 TIMEOUT_S = 20.0
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """The address of a sandbox of our own."""
+@contextlib.contextmanager
+def running() -> Iterator[str]:
+    """The address of a sandbox of our own, which has to end well when it is told to."""
     command = [sys.executable, "-m", "providers.sandbox", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -43,7 +45,13 @@ def url() -> Iterator[str]:
         assert found
         yield found[0]
         process.terminate()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=TIMEOUT_S) == 0
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running() as url:
+        yield url
 
 
 @pytest.fixture
@@ -268,6 +276,44 @@ def test_any_schema_is_filled(gpt: openai.OpenAI) -> None:
     assert (answer["amount"], answer["urgent"], answer["nothing"], answer["version"]) == (100, True, None, 2)
     assert isinstance(answer["note"], str)
     assert answer["lines"][0]["size"] == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "provider", "fault"),
+    [
+        ("text", "openai", "must be an object"),
+        ({"type": "object"}, "anthropic", "additionalProperties"),
+        (
+            {"type": "object", "properties": {"a": {"type": "null"}}, "additionalProperties": False},
+            "openai",
+            "'required'",
+        ),
+        ({"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 3}]}, "anthropic", "'maxLength'"),
+        ({"$defs": {"a": {"items": {"type": "array", "items": 3}}}}, "openai", "must be an object"),
+    ],
+)
+def test_a_schema_is_refused_with_its_fault(schema: Any, provider: str, fault: str) -> None:
+    assert fault in (schemas.fault_in(schema, provider) or "")
+
+
+def test_a_schema_without_end_is_refused_and_cut() -> None:
+    endless: dict[str, Any] = {"type": "array"}
+    endless["items"] = endless
+    assert "deep" in (schemas.fault_in(endless, "openai") or "")
+    pieces = "".join(piece.text for piece in schemas.fill(endless, text="", question=""))
+    assert json.loads(pieces)
+    itself = {"type": "object", "properties": {"child": {"$ref": "#/$defs/node"}}}
+    filled = schemas.fill({**itself, "$defs": {"node": itself}}, text="", question="")
+    assert json.loads("".join(piece.text for piece in filled))["child"]
+
+
+def test_broken_schemas_in_words_are_passed_over() -> None:
+    assert schemas.schema_in("this JSON Schema: {broken") is None
+    assert schemas.schema_in("this JSON Schema: 5") is None
+
+
+def test_dated_model_names_are_known(gpt: openai.OpenAI) -> None:
+    assert ask_gpt(gpt, model="gpt-4o-2024-08-06").model == "gpt-4o-2024-08-06"
 
 
 def test_a_schema_in_words_is_answered_too(gpt: openai.OpenAI) -> None:
@@ -721,6 +767,35 @@ def test_slow_streams_come_event_by_event(gpt: openai.OpenAI, control: httpx2.Cl
 
 
 # --- HTTP
+
+
+def test_a_call_in_flight_does_not_keep_the_sandbox_from_ending() -> None:
+    with running() as url, httpx2.Client(base_url=url) as client:
+        connection = asked(url, "[[fault:hang]]")
+        wait_for(lambda: stats(client)["in_flight"] == 1)
+    with contextlib.closing(connection):
+        assert connection.sock.recv(1) == b""
+
+
+def test_a_defect_is_logged_and_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    def at_once(request: Request, connection: Connection) -> bytes:
+        raise ZeroDivisionError
+
+    async def later() -> None:
+        raise ZeroDivisionError
+
+    async def ask(handler: Handler) -> bytes:
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(lambda: Connection(handler, set()), "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            said = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return said
+
+    assert asyncio.run(ask(at_once)) == asyncio.run(ask(lambda request, connection: later())) == b""
+    assert [record.message for record in caplog.records] == ["The sandbox could not answer"] * 2
 
 
 def said_to(url: str, request: bytes) -> bytes:
