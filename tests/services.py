@@ -51,7 +51,11 @@ def pytest_load_initial_conftests() -> Generator[None]:
         os.environ.update(UNSET | {"SECRET_KEY": "known to everybody who reads the tests"})
         os.environ.update(_kept_services())
     os.environ.update(_answering(sandbox, f"http://127.0.0.1:{port}"))
-    return (yield)
+    try:
+        return (yield)
+    except BaseException:
+        pytest_unconfigure()  # which nobody calls where the settings cannot be loaded
+        raise
 
 
 def pytest_unconfigure() -> None:

@@ -1,0 +1,17 @@
+"""Work apart from requests: each app's `tasks` module, and when what is due."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aigov.settings")
+
+app = Celery("aigov")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+app.conf.beat_schedule = {
+    # A task that waited longer than its period is of no use: the next one does its work.
+    "expire-holds": {"task": "budgets.tasks.expire_holds", "schedule": 15.0, "options": {"expires": 15.0}},
+    # Organizations begin their months at their own midnights.
+    "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
+}
