@@ -16,7 +16,7 @@ django_application = get_asgi_application()
 
 from aigov import background, database, snapshots  # noqa: E402
 from aigov.web.body_limit import Application, Message, Receive, Send, limited  # noqa: E402
-from routing import gateway  # noqa: E402
+from routing import cache, gateway  # noqa: E402
 
 DRAIN_S = 30.0
 
@@ -26,7 +26,12 @@ http_application = limited(cast(Application, django_application))
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[None]:
     """What holds for as long as the process serves."""
-    async with database.pool_opened(), snapshots.kept_fresh(), gateway.adapters_opened():
+    async with (
+        database.pool_opened(),
+        snapshots.kept_fresh(),
+        cache.cache_opened(),
+        gateway.adapters_opened(),
+    ):
         try:
             yield
         finally:

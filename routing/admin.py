@@ -46,7 +46,7 @@ class RouteFilter(admin.SimpleListFilter):
 class DecisionAdmin(TenantAdmin):
     list_display = (
         *("created_at", "organization", "use_case", "user", "route_shown", "model"),
-        *("confidence_number", "cost_euro", "latency_number", "id"),
+        *("confidence_number", "cost_euro", "latency_number"),
     )
     list_select_related = ("organization",)
     list_filter = (OrganizationFilter, RouteFilter)

@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 from aigov import clock
 from aigov.errors import BudgetExceeded, ModelNotPriced
 from budgets import ledger
+from budgets.balances import balances
 from budgets.fx import FX_TABLE, Rate, to_eur
 from budgets.ledger import Charge, TrueCost
+from budgets.models import Scope
 from providers import pricing
 from providers.errors import ProviderError
 from providers.failover import Candidate
@@ -76,6 +78,15 @@ async def take_hold(course: Course, candidate: Candidate, request: ProviderReque
         raise
     course.resets_at = charge.resets_at
     return hold
+
+
+async def note_balance(course: Course) -> None:
+    """Reads the organization's figures, for an answer that costs nothing."""
+    principal = course.principal
+    month = clock.month_of(clock.now(), principal.time_zone)
+    found = await balances(organization_id=principal.organization_id, month=month, user="")
+    course.balance = found[Scope.ORGANIZATION]
+    course.resets_at = clock.month_start(clock.next_month(month), principal.time_zone)
 
 
 async def charge_answer(course: Course, attempt: Attempt, hold: Hold, reply: ProviderReply) -> None:

@@ -16,7 +16,7 @@ from aigov.organizations.principals import Principal
 from aigov.registry.snapshot import settings_for
 from budgets.ledger import Balance
 from providers.failover import Candidate
-from providers.types import ProviderReply, Tier, Usage
+from providers.types import FinishReason, Tier, Usage
 from routing import policy
 from routing.confidence.signals import Signals
 from routing.policy import Policy, Route
@@ -62,15 +62,15 @@ class Attempt:
 class Answer:
     """A model's answer, judged."""
 
-    attempt: Attempt
-    reply: ProviderReply
     content: str
+    parsed: Any | None
+    tier: Tier
+    provider: str
+    model: str
     confidence: float | None
     confidence_method: str
-
-    @property
-    def usage(self) -> dict[str, int]:
-        return usage_as_json(self.reply.usage)
+    finish_reason: FinishReason
+    usage: Usage
 
 
 def usage_as_json(usage: Usage) -> dict[str, int]:
@@ -91,6 +91,7 @@ class Course:
     Args:
         deadline: the one end of everything that is done for it, on the event loop's clock.
         resets_at: when the month of the last hold ends.
+        cache_key: of the answer; None where the cache is not to be used.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Course:
     attempts: list[Attempt] = field(default_factory=list)
     balance: Balance | None = None
     resets_at: datetime | None = None
+    cache_key: str | None = None
 
     @classmethod
     async def begin(cls, *, principal: Principal, request: CompletionRequest, request_id: str) -> "Course":
@@ -139,6 +141,10 @@ class Course:
     def remaining_s(self) -> float:
         return self.deadline - asyncio.get_running_loop().time()
 
+    def reject_answer(self) -> None:
+        """Notes that the last attempt's answer was not sure enough."""
+        self.attempts[-1].outcome = "low_confidence"
+
     def deadline_of_attempt(self, *, candidates_left: int) -> float:
         """When to give an attempt up: where others are left, in time to try them too."""
         return self.deadline - self.remaining_s * candidates_left / (candidates_left + 1)
@@ -146,12 +152,17 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished course."""
+    """A finished course.
+
+    Args:
+        saved_eur: what the answer cost when it was asked for, where it now came from the cache.
+    """
 
     course: Course
     answer: Answer
     route: Route
+    saved_eur: Decimal = ZERO
 
     @property
-    def tier(self) -> Tier:
-        return self.answer.attempt.candidate.tier
+    def cached(self) -> bool:
+        return self.route == "cache"

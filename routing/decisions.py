@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from aigov import background, database
 from aigov.errors import GatewayError, NotFound
-from aigov.money import euro_text
+from aigov.money import ZERO, euro_text
 from routing.course import Completion, Course, usage_as_json
 from routing.requests import CompletionRequest
 
@@ -22,7 +22,8 @@ REPEAT_FOR_S = 60
 
 _COLUMNS = (
     *("id", "organization_id", "key_id", "request_id", "created_at", "use_case", '"user"', "wanted"),
-    *("prompt_sha256", "threshold", "attempts", "cost_eur", "latency_ms", "metadata", "cached"),
+    *("prompt_sha256", "threshold", "attempts", "cost_eur", "latency_ms", "metadata"),
+    *("cached", "saved_eur"),
     *("route", "tier", "provider", "model", "confidence", "confidence_method", "usage", "finish_reason"),
     "error_code",
 )
@@ -32,18 +33,18 @@ _INSERT = f"INSERT INTO ai_decisions ({', '.join(_COLUMNS)}) VALUES ({', '.join(
 async def record(completion: Completion) -> None:
     """Records how a request was answered."""
     answer = completion.answer
-    candidate = answer.attempt.candidate
     await _insert(
         completion.course,
-        *(completion.route, candidate.tier, candidate.provider, candidate.model),
-        *(answer.confidence, answer.confidence_method, Jsonb(usage_as_json(answer.reply.usage))),
-        *(answer.reply.finish_reason, ""),
+        *(completion.cached, completion.saved_eur),
+        *(completion.route, answer.tier, answer.provider, answer.model),
+        *(answer.confidence, answer.confidence_method, Jsonb(usage_as_json(answer.usage))),
+        *(answer.finish_reason, ""),
     )
 
 
 async def record_refusal(course: Course, error: GatewayError) -> None:
     """Records that a request was refused, or got no answer."""
-    await _insert(course, *("", "", "", "", None, "", None, ""), error.code or error.type)
+    await _insert(course, False, ZERO, *("", "", "", "", None, "", None, ""), error.code or error.type)
 
 
 async def _insert(course: Course, *outcome: object) -> None:
@@ -52,7 +53,7 @@ async def _insert(course: Course, *outcome: object) -> None:
         *(course.id, principal.organization_id, principal.key_id, course.request_id, course.created_at),
         *(request.use_case, request.user, request.model or request.tier, prompt_sha256(request)),
         *(course.threshold, Jsonb([attempt.as_recorded() for attempt in course.attempts]), course.cost_eur),
-        *(course.latency_ms, Jsonb(dict(request.metadata)), False),
+        *(course.latency_ms, Jsonb(dict(request.metadata))),
         *outcome,
     )
 
@@ -98,6 +99,7 @@ def _shown(decision: dict[str, Any], costs: dict[int, dict[str, Any]]) -> dict[s
         "route": decision["route"] or None,
         "attempts": attempts,
         "cost_eur": euro_text(decision["cost_eur"]),
+        "saved_eur": euro_text(decision["saved_eur"]),
     }
 
 
@@ -116,8 +118,8 @@ def _shown_cost(cost: dict[str, Any] | None, attempt: dict[str, Any]) -> dict[st
 
 _FIND = """
 SELECT id, created_at, use_case, "user", wanted, route, tier, provider, model, confidence, confidence_method,
-       threshold, attempts, usage, cost_eur, cached, finish_reason, nullif(error_code, '') AS error,
-       latency_ms, metadata, request_id
+       threshold, attempts, usage, cost_eur, saved_eur, cached, finish_reason,
+       nullif(error_code, '') AS error, latency_ms, metadata, request_id
 FROM ai_decisions WHERE id = %s AND organization_id = %s
 """
 # What an attempt cost is its charge and every correction of it.

@@ -1,6 +1,6 @@
 """The one way of a request to a model: small first, large where it is needed and the budget allows.
 
-    complete   route the request, and record the decision
+    complete   the answer of an identical request, else a new one; record the decision
     _route     the small model's answer where it is sure enough, else the large one's, else the small one's
     _ask       the tier's models in turn, until one answers
     _attempt   hold the worst case → call the provider → settle → judge the answer
@@ -27,7 +27,8 @@ from providers.adapters.base import Adapter
 from providers.errors import ProviderError
 from providers.failover import Candidate
 from providers.types import ProviderReply, ProviderRequest, Tier
-from routing import charging, decisions, policy
+from routing import cache, charging, decisions, policy
+from routing.cache import Remembered
 from routing.confidence.calibration import confidence_of
 from routing.confidence.signals import match_label, signals_of
 from routing.course import Answer, Attempt, Completion, Course
@@ -54,13 +55,28 @@ async def complete(*, principal: Principal, request: CompletionRequest, request_
 async def _complete(principal: Principal, request: CompletionRequest, request_id: str) -> Completion:
     course = await Course.begin(principal=principal, request=request, request_id=request_id)
     try:
-        answer, route = await _route(course)
+        remembered = await cache.find(course)
+        completion = await (_anew(course) if remembered is None else _again(course, remembered))
     except GatewayError as error:
         await decisions.record_refusal(course, error)
         raise
-    completion = Completion(course, answer, route)
     await decisions.record(completion)
     return completion
+
+
+async def _again(course: Course, remembered: Remembered) -> Completion:
+    await charging.note_balance(course)
+    return Completion(course, remembered.answer, "cache", saved_eur=remembered.cost_eur)
+
+
+async def _anew(course: Course) -> Completion:
+    try:
+        answer, route = await _route(course)
+    except BaseException:
+        await cache.give_up(course)
+        raise
+    await cache.remember(course, answer, route)
+    return Completion(course, answer, route)
 
 
 async def _route(course: Course) -> tuple[Answer, Route]:
@@ -74,7 +90,7 @@ async def _route(course: Course) -> tuple[Answer, Route]:
         return await _ask(course, "large"), "large"
     if not policy.may_escalate(course.request) or policy.is_accepted(small.confidence, course.threshold):
         return small, "small"
-    small.attempt.outcome = "low_confidence"
+    course.reject_answer()
     try:
         return await _ask(course, "large"), "large"
     except GatewayError:
@@ -122,8 +138,18 @@ def _judge(course: Course, attempt: Attempt, reply: ProviderReply) -> Answer:
     signals = signals_of(reply, labels=labels, response_schema=course.request.response_schema)
     confidence, method = confidence_of(signals)
     attempt.outcome, attempt.signals, attempt.confidence = "accepted", signals, confidence
-    content = match_label(reply.content, labels) if labels else None
-    return Answer(attempt, reply, content or reply.content, confidence, method)
+    label = match_label(reply.content, labels) if labels else None
+    return Answer(
+        content=label or reply.content,
+        parsed=reply.parsed,
+        tier=attempt.candidate.tier,
+        provider=attempt.candidate.provider,
+        model=attempt.candidate.model,
+        confidence=confidence,
+        confidence_method=method,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+    )
 
 
 def _candidates(course: Course, tier: Tier) -> tuple[Candidate, ...]:

@@ -30,6 +30,7 @@ class Decision(models.Model):
     usage = models.JSONField(_("usage"), null=True)
     cost_eur = EuroField(_("cost"))
     cached = models.BooleanField(_("cached"), default=False)
+    saved_eur = EuroField(_("saved by the cache"), default=0)
     finish_reason = models.CharField(_("finish reason"), max_length=16, blank=True)
     error_code = models.CharField(_("refused because"), max_length=64, blank=True)
     latency_ms = models.PositiveIntegerField(_("latency in ms"))

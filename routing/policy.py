@@ -21,6 +21,7 @@ class Policy:
         threshold: the confidence from which on a small model's answer is taken, 0 to 1.
         large_use_cases: these never ask the small model.
         max_output_tokens: for requests that do not say.
+        cache_ttl_s: for how many seconds an answer is given again; 0: never.
         provider_order: who is asked first, and who next.
         models: by provider and tier.
     """
@@ -28,6 +29,7 @@ class Policy:
     threshold: float
     large_use_cases: frozenset[str]
     max_output_tokens: int
+    cache_ttl_s: int
     provider_order: tuple[str, ...]
     models: Mapping[str, Mapping[str, str]]
 
@@ -42,6 +44,7 @@ def policy_of(settings: Settings, *, organization_id: int, user: str) -> Policy:
         threshold=value("ai.routing.confidence.threshold"),  # type: ignore[arg-type]
         large_use_cases=frozenset(value("ai.routing.large.use_cases")),  # type: ignore[call-overload]
         max_output_tokens=value("ai.completion.max_output_tokens"),  # type: ignore[arg-type]
+        cache_ttl_s=int(value("ai.cache.ttl").total_seconds()),  # type: ignore[attr-defined]
         provider_order=tuple(value("ai.providers.order")),  # type: ignore[arg-type]
         models={
             "openai": value("ai.providers.openai.models"),  # type: ignore[dict-item]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from providers.types import Message
 
+CacheUse = Literal["use", "refresh", "off"]
 WantedTier = Literal["auto", "small", "large"]
 
 #: The keys of `metadata` that name what the answer was for.
@@ -24,6 +25,7 @@ class CompletionRequest:
         response_schema: a JSON Schema that the answer must meet. Not with `labels`.
         max_output_tokens: None: what the settings say.
         confidence_threshold: 0 to 1; None: what the settings say.
+        cache: `refresh`: ask anew, and keep the answer; `off`: neither read nor keep it.
         metadata: free tags of the caller, kept with the costs.
     """
 
@@ -38,4 +40,5 @@ class CompletionRequest:
     confidence_threshold: float | None = None
     temperature: float | None = None
     stop: tuple[str, ...] = ()
+    cache: CacheUse = "use"
     metadata: Mapping[str, Any] = field(default_factory=dict)

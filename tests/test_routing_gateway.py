@@ -306,7 +306,7 @@ def test_no_provider_is_called_without_a_hold(
 
 
 def test_a_small_answer_takes_three_statements(api: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    api.post(PATH, json=body())  # opens the month
+    api.post(PATH, json=body(cache="off"))  # opens the month
     statements: list[str] = []
     execute = psycopg.AsyncConnection.execute
 
@@ -347,7 +347,7 @@ def test_a_call_belongs_to_the_local_month_of_its_hold(
     for instant, month in (("2027-03-31T21:59", date(2027, 3, 1)), ("2027-03-31T22:00", date(2027, 4, 1))):
         now = datetime.fromisoformat(instant).replace(tzinfo=UTC)
         monkeypatch.setattr(clock, "now", lambda now=now: now)
-        answer = api.post(PATH, json=body()).json()
+        answer = api.post(PATH, json=body(cache="off")).json()
         assert CostRecord.objects.get(completion_id=answer["id"]).month == month
     assert answer["budget"]["resets_at"] == "2027-05-01T00:00:00+02:00"
 

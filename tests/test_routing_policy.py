@@ -11,6 +11,7 @@ from routing.policy import Policy
 from routing.requests import CompletionRequest
 
 POLICY = Policy(
+    cache_ttl_s=60,
     threshold=0.7,
     large_use_cases=frozenset({"contracts"}),
     max_output_tokens=1024,

@@ -140,7 +140,7 @@ def test_kill_9_in_mid_call_loses_and_doubles_no_charge(
 
         async def killed_in_mid_call() -> int:
             async with httpx2.AsyncClient(base_url=web.url, headers=headers, timeout=30) as api:
-                body = {"messages": [{"role": "user", "content": moment}], "tier": "small"}
+                body = {"messages": [{"role": "user", "content": moment}], "tier": "small", "cache": "off"}
                 calls = [asyncio.create_task(api.post(PATH, json=body)) for _ in range(8)]
                 await asyncio.sleep(0.6)
                 await asyncio.to_thread(web.kill)

@@ -4,7 +4,7 @@ from typing import Any
 
 from aigov.money import euro_text
 from budgets.balances import balance_as_json
-from routing.course import Completion
+from routing.course import Completion, usage_as_json
 
 
 def native_body(completion: Completion) -> dict[str, Any]:
@@ -14,20 +14,20 @@ def native_body(completion: Completion) -> dict[str, Any]:
         "id": course.id,
         "created_at": course.created_at.isoformat(timespec="seconds"),
         "content": answer.content,
-        "parsed": answer.reply.parsed,
+        "parsed": answer.parsed,
         "route": completion.route,
-        "tier": completion.tier,
-        "provider": answer.attempt.candidate.provider,
-        "model": answer.attempt.candidate.model,
+        "tier": answer.tier,
+        "provider": answer.provider,
+        "model": answer.model,
         "confidence": answer.confidence,
         "confidence_method": answer.confidence_method,
         "threshold": course.threshold,
         "attempts": attempts_of(completion),
-        "usage": answer.usage,
+        "usage": usage_as_json(answer.usage),
         "cost_eur": euro_text(course.cost_eur),
         "budget": budget_of(completion),
-        "cached": False,
-        "finish_reason": answer.reply.finish_reason,
+        "cached": completion.cached,
+        "finish_reason": answer.finish_reason,
         "request_id": course.request_id,
     }
 
@@ -48,10 +48,10 @@ def headers_of(completion: Completion) -> dict[str, str]:
         "x-ai-budget-limit": budget["limit_eur"],
         "x-ai-budget-remaining": budget["remaining_eur"],
         "x-ai-budget-reset": budget["resets_at"],
-        "x-ai-model": answer.attempt.candidate.model,
-        "x-ai-provider": answer.attempt.candidate.provider,
+        "x-ai-model": answer.model,
+        "x-ai-provider": answer.provider,
         "x-ai-route": completion.route,
-        "x-ai-cache": "BYPASS",
+        "x-ai-cache": cache_result(completion),
         "x-ai-fallbacks": str(sum(attempt.outcome == "failed" for attempt in course.attempts)),
     }
     if answer.confidence is not None:
@@ -66,5 +66,14 @@ def attempts_of(completion: Completion) -> list[dict[str, Any]]:
 def budget_of(completion: Completion) -> dict[str, Any]:
     """The organization's figures after the last of the completion's charges."""
     course = completion.course
-    assert course.balance is not None and course.resets_at is not None, "an answer has had a hold"
+    assert course.balance is not None and course.resets_at is not None, (
+        "an answer has had a hold, or its figures were read"
+    )
     return balance_as_json(course.balance, course.resets_at)
+
+
+def cache_result(completion: Completion) -> str:
+    """HIT, MISS, or BYPASS where the request or the settings left the cache out."""
+    if completion.cached:
+        return "HIT"
+    return "BYPASS" if completion.course.cache_key is None else "MISS"

@@ -159,5 +159,6 @@ def completion_request(data: dict[str, Any]) -> CompletionRequest:
         response_schema=data["response_schema"],
         max_output_tokens=data["max_output_tokens"],
         confidence_threshold=data["confidence_threshold"],
+        cache=data["cache"],
         metadata=data["metadata"],
     )

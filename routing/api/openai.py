@@ -147,18 +147,18 @@ def completion_request(data: dict[str, Any]) -> CompletionRequest:
 
 def chat_completion_body(completion: Completion) -> dict[str, Any]:
     """OpenAI's `chat.completion` object, with our extras."""
-    answer, usage = completion.answer, completion.answer.reply.usage
+    answer, usage = completion.answer, completion.answer.usage
     return {
         "id": completion.course.id,
         "object": "chat.completion",
         "created": int(completion.course.created_at.timestamp()),
-        "model": answer.attempt.candidate.model,
+        "model": answer.model,
         "choices": [
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": answer.content, "refusal": None},
                 "logprobs": None,
-                "finish_reason": answer.reply.finish_reason,
+                "finish_reason": answer.finish_reason,
             }
         ],
         "usage": {

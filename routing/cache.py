@@ -1,0 +1,222 @@
+"""Answers that are given again: kept in Valkey, apart for each organization, for as long as its settings say.
+
+    find       the answer of an identical request, remembered or under way; else this request asks, and
+               everybody identical waits for it, also in other processes
+    remember   keeps an answer, and hands it to those who wait
+    give_up    there is none: those who wait ask for themselves
+
+Only speed hangs on it. Where Valkey is away or slow it is left alone for a second at a time, and completions
+go on; identical requests within the process still share one call.
+"""
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from providers.types import Usage
+from routing import policy
+from routing.course import Answer, Course
+from routing.policy import Route
+
+CONNECTIONS_MAX = 20
+WAIT_S = 0.1
+LEFT_ALONE_S = 1.0
+LOOK_EVERY_S = 0.03
+ANSWER_BYTES_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An answer, and what it cost when it was asked for."""
+
+    answer: Answer
+    cost_eur: Decimal
+
+
+async def find(course: Course) -> Remembered | None:
+    """The answer of an identical request, remembered or waited for; None: the request is to ask."""
+    request = course.request
+    if request.cache == "off" or course.policy.cache_ttl_s <= 0:
+        return None
+    course.cache_key = key_of(course)
+    if request.cache == "refresh":
+        return None
+    return await _cache().find_or_lead(course.cache_key, deadline=course.deadline)
+
+
+async def remember(course: Course, answer: Answer, route: Route) -> None:
+    """Keeps the answer for as long as the settings say, if it is one to give again."""
+    if course.cache_key is None:
+        return
+    if route == "degraded" or answer.finish_reason != "stop" or answer.confidence == 0:
+        await give_up(course)
+        return
+    remembered = Remembered(answer, course.cost_eur)
+    await _cache().remember(course.cache_key, remembered, ttl_s=course.policy.cache_ttl_s)
+
+
+async def give_up(course: Course) -> None:
+    """Says to those who wait for this request's answer that there is none."""
+    if course.cache_key is not None:
+        await _cache().give_up(course.cache_key)
+
+
+class AnswerCache:
+    """One for each process and loop.
+
+    Args:
+        valkey: the store that all processes share.
+    """
+
+    def __init__(self, valkey: "Redis[bytes]") -> None:
+        self._valkey = valkey
+        self._under_way: dict[str, asyncio.Future[Remembered | None]] = {}
+        self._left_alone_until = 0.0
+
+    async def find_or_lead(self, key: str, *, deadline: float) -> Remembered | None:
+        """The answer of an identical request, waited for until `deadline` (loop time) where one is under way.
+
+        None: there is none, and the request is to ask; `remember` or `give_up` must follow.
+        """
+        leader = self._under_way.get(key)
+        if leader is not None:
+            return await _before(deadline, asyncio.shield(leader))
+        self._under_way[key] = asyncio.get_running_loop().create_future()
+        found = await self._read(key)
+        if found is None and not await self._claim(key, deadline):
+            found = await self._await_other_process(key, deadline)
+        if found is not None:
+            self._end(key, found)
+        return found
+
+    async def remember(self, key: str, remembered: Remembered, *, ttl_s: int) -> None:
+        """Keeps an answer for `ttl_s` seconds."""
+        text = _written(remembered)
+        if len(text) <= ANSWER_BYTES_MAX:
+            await self._try(lambda: self._valkey.set(key, text, ex=ttl_s))
+        await self._try(lambda: self._valkey.delete(_claim_of(key)))
+        self._end(key, remembered)
+
+    async def give_up(self, key: str) -> None:
+        """Says that there will be no answer to keep."""
+        if key in self._under_way:
+            await self._try(lambda: self._valkey.delete(_claim_of(key)))
+            self._end(key, None)
+
+    async def _read(self, key: str) -> Remembered | None:
+        text = await self._try(lambda: self._valkey.get(key))
+        return _read(text) if text else None
+
+    async def _claim(self, key: str, deadline: float) -> bool:
+        """Whether no other process is asking; without Valkey nobody can know, and we ask."""
+        left_ms = max(int((deadline - _now()) * 1000), 1)
+        return bool(
+            await self._try(lambda: self._valkey.set(_claim_of(key), b"1", nx=True, px=left_ms), default=True)
+        )
+
+    async def _await_other_process(self, key: str, deadline: float) -> Remembered | None:
+        while _now() < deadline:
+            await asyncio.sleep(LOOK_EVERY_S)
+            under_way = await self._try(lambda: self._valkey.exists(_claim_of(key)))
+            found = await self._read(key)
+            if found is not None or not under_way:
+                return found
+        return None
+
+    def _end(self, key: str, remembered: Remembered | None) -> None:
+        future = self._under_way.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result(remembered)
+
+    async def _try(self, command: Callable[[], Awaitable[Any]], default: Any = None) -> Any:
+        if time.monotonic() < self._left_alone_until:
+            return default
+        try:
+            return await command()
+        except (RedisError, OSError, TimeoutError):
+            self._left_alone_until = time.monotonic() + LEFT_ALONE_S
+            return default
+
+
+def key_of(course: Course) -> str:
+    """The key of an answer: the organization and everything that shapes what is answered.
+
+    The text goes into it by a keyed hash, so that nothing can be guessed from the keys.
+    """
+    request, rules = course.request, course.policy
+    shape = (
+        [(message.role, message.content) for message in request.messages],
+        *(request.labels, request.response_schema, request.temperature, request.stop),
+        *(request.model, request.tier, policy.first_tier(rules, request), course.threshold),
+        *(request.max_output_tokens or rules.max_output_tokens, rules.provider_order),
+        {provider: dict(models) for provider, models in rules.models.items()},
+    )
+    text = json.dumps(shape, sort_keys=True, default=list).encode()
+    digest = hmac.new(settings.SECRET_KEY.encode(), text, "sha256").hexdigest()
+    return f"aigov:answer:{course.principal.organization_id}:{digest}"
+
+
+def _claim_of(key: str) -> str:
+    return f"{key}:asking"
+
+
+def _written(remembered: Remembered) -> bytes:
+    return json.dumps({"answer": asdict(remembered.answer), "cost_eur": str(remembered.cost_eur)}).encode()
+
+
+def _read(text: bytes) -> Remembered:
+    kept: dict[str, Any] = json.loads(text)
+    answer = kept["answer"]
+    return Remembered(Answer(**{**answer, "usage": Usage(**answer["usage"])}), Decimal(kept["cost_eur"]))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _before(deadline: float, future: "asyncio.Future[Remembered | None]") -> Remembered | None:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await future
+    except TimeoutError:
+        return None
+
+
+_caches: WeakKeyDictionary[asyncio.AbstractEventLoop, AnswerCache] = WeakKeyDictionary()
+
+
+def _cache() -> AnswerCache:
+    return _caches[asyncio.get_running_loop()]
+
+
+@asynccontextmanager
+async def cache_opened() -> AsyncIterator[None]:
+    """Opens the running loop's cache for the time of the block. Valkey may be down."""
+    pool = BlockingConnectionPool.from_url(
+        settings.REDIS_URL,
+        max_connections=CONNECTIONS_MAX,
+        timeout=WAIT_S,
+        socket_timeout=WAIT_S,
+        socket_connect_timeout=WAIT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+    loop = asyncio.get_running_loop()
+    async with Redis.from_pool(pool) as valkey:
+        _caches[loop] = AnswerCache(valkey)
+        try:
+            yield
+        finally:
+            del _caches[loop]
