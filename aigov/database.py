@@ -37,9 +37,12 @@ def conninfo() -> str:
         user=database["USER"] or None,
         password=database["PASSWORD"] or None,
         dbname=database["NAME"],
-        connect_timeout=2,
-        application_name="aigov",
-        options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+        **{
+            "connect_timeout": 2,
+            "application_name": "aigov",
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            **database.get("OPTIONS", {}),  # such as sslmode, as DATABASE_URL says
+        },
     )
 
 
