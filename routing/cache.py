@@ -81,7 +81,7 @@ class AnswerCache:
         valkey: the store that all processes share.
     """
 
-    def __init__(self, valkey: "Redis[bytes]") -> None:
+    def __init__(self, valkey: Redis) -> None:
         self._valkey = valkey
         self._under_way: dict[str, asyncio.Future[Remembered | None]] = {}
         self._left_alone_until = 0.0

@@ -27,7 +27,7 @@ from providers.adapters.base import Adapter
 from providers.errors import ProviderError
 from providers.failover import Candidate
 from providers.types import ProviderReply, ProviderRequest, Tier
-from routing import cache, charging, decisions, policy
+from routing import cache, charging, decisions, demotion, policy
 from routing.cache import Remembered
 from routing.confidence.calibration import confidence_of
 from routing.confidence.signals import match_label, signals_of
@@ -81,7 +81,9 @@ async def _anew(course: Course) -> Completion:
 
 async def _route(course: Course) -> tuple[Answer, Route]:
     if policy.first_tier(course.policy, course.request) == "large":
-        return await _ask(course, "large"), "large"
+        large = await _ask(course, "large")
+        await demotion.note_large_answer()
+        return large, "large"
     try:
         small = await _ask(course, "small")
     except NoProviderAvailable:
@@ -91,11 +93,16 @@ async def _route(course: Course) -> tuple[Answer, Route]:
     if not policy.may_escalate(course.request) or policy.is_accepted(small.confidence, course.threshold):
         return small, "small"
     course.reject_answer()
-    try:
-        return await _ask(course, "large"), "large"
-    except GatewayError:
-        # Not affordable, or not to be had: the small answer is there, and paid.
+    if demotion.is_demoted(course):
         return small, "degraded"
+    try:
+        large = await _ask(course, "large")
+    except GatewayError as error:
+        # Not affordable, or not to be had: the small answer is there, and paid.
+        await demotion.note_refusal(course, error)
+        return small, "degraded"
+    await demotion.note_large_answer()
+    return large, "large"
 
 
 async def _ask(course: Course, tier: Tier) -> Answer:

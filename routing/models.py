@@ -45,3 +45,28 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class Demotion(models.Model):
+    """A route that asks only the small model for a while. Written by `routing.demotion` and a trigger."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, verbose_name=_("organization"))
+    use_case = models.CharField(_("use case"), max_length=200, blank=True)
+    cause = models.CharField(
+        _("because of"),
+        max_length=16,
+        choices=[("budget", _("the budget")), ("providers", _("the providers"))],
+    )
+    since = models.DateTimeField(_("since"))
+    until = models.DateTimeField(_("until"))
+
+    class Meta:
+        db_table = "ai_demotions"
+        verbose_name = _("demotion")
+        verbose_name_plural = _("demotions")
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "use_case"], name="demotion_once_per_route")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organization} {self.use_case}".strip()

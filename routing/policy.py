@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from aigov.errors import BadRequest
@@ -22,6 +23,7 @@ class Policy:
         large_use_cases: these never ask the small model.
         max_output_tokens: for requests that do not say.
         cache_ttl_s: for how many seconds an answer is given again; 0: never.
+        demotion_cooldown: for how long a route asks only the small model once it could not escalate.
         provider_order: who is asked first, and who next.
         models: by provider and tier.
     """
@@ -30,6 +32,7 @@ class Policy:
     large_use_cases: frozenset[str]
     max_output_tokens: int
     cache_ttl_s: int
+    demotion_cooldown: timedelta
     provider_order: tuple[str, ...]
     models: Mapping[str, Mapping[str, str]]
 
@@ -44,6 +47,7 @@ def policy_of(settings: Settings, *, organization_id: int, user: str) -> Policy:
         threshold=value("ai.routing.confidence.threshold"),  # type: ignore[arg-type]
         large_use_cases=frozenset(value("ai.routing.large.use_cases")),  # type: ignore[call-overload]
         max_output_tokens=value("ai.completion.max_output_tokens"),  # type: ignore[arg-type]
+        demotion_cooldown=value("ai.routing.demotion.cooldown"),  # type: ignore[arg-type]
         cache_ttl_s=int(value("ai.cache.ttl").total_seconds()),  # type: ignore[attr-defined]
         provider_order=tuple(value("ai.providers.order")),  # type: ignore[arg-type]
         models={

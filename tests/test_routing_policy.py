@@ -1,5 +1,7 @@
 """The rules of routing, each alone."""
 
+from datetime import timedelta
+
 import pytest
 
 from aigov.errors import BadRequest
@@ -12,6 +14,7 @@ from routing.requests import CompletionRequest
 
 POLICY = Policy(
     cache_ttl_s=60,
+    demotion_cooldown=timedelta(minutes=30),
     threshold=0.7,
     large_use_cases=frozenset({"contracts"}),
     max_output_tokens=1024,
