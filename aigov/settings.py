@@ -67,7 +67,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "aigov.web.middleware.request_headers",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "aigov.web.static_files.static_files",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -102,6 +102,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
@@ -143,7 +144,18 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
 }
 
-UNFOLD = {"SITE_TITLE": "aigov", "SITE_HEADER": "aigov", "SITE_SYMBOL": "account_balance"}
+UNFOLD = {
+    "SITE_TITLE": "AI cost governance",
+    "SITE_HEADER": "AI cost governance",
+    "SITE_SYMBOL": "account_balance",
+    "SITE_URL": None,
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "aigov.web.admin.icon"}],
+    "GLOBAL_CALLBACK": "aigov.web.admin.no_inline_colors",
+    "STYLES": ["aigov.web.admin.stylesheet"],
+    "SIDEBAR": {"navigation": "aigov.web.admin.navigation"},
+}
 
 LOGGING = {
     "version": 1,

@@ -12,7 +12,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
-from django.core.files.uploadedfile import UploadedFile
+from django.contrib.admin.utils import quote
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -20,8 +20,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from unfold.decorators import action
-from unfold.widgets import UnfoldAdminFileFieldWidget
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminFileFieldWidget
 
 from aigov import clock
 from aigov.errors import BadRequest
@@ -29,6 +28,7 @@ from aigov.organizations.tenant_admin import (
     OrganizationFilter,
     TenantAdmin,
     VerbForm,
+    button,
     count,
     euro,
     json_block,
@@ -37,7 +37,7 @@ from aigov.organizations.tenant_admin import (
 )
 from budgets.accounts import set_month_cap
 from budgets.amounts import CapField
-from budgets.ecb import FILE_BYTES_MAX, SOURCE, DayRate, append_rates, read_file
+from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
 from budgets.ledger import Balance
 from budgets.models import BudgetAccount, CostRecord, FxRate, Hold
 
@@ -104,6 +104,7 @@ class BudgetAccountAdmin(TenantAdmin):
     list_filter = (MonthFilter, OrganizationFilter, "scope")
     search_fields = ("organization__name", "subject")
     ordering = ("-month", "organization__name", "scope", "subject")
+    sortable_by = ("cap_euro", "spent_euro", "held_euro", "left_euro")
     readonly_fields = (
         *("organization", "month_shown", "scope", "subject", "kind_of_cap"),
         *("cap_exact", "spent_exact", "held_exact", "left_exact"),
@@ -180,7 +181,7 @@ def completion_link(completion_id: str) -> str:
     """A link to how the completion was decided."""
     if not completion_id:
         return "–"
-    address = reverse("admin:routing_decision_change", args=[completion_id])
+    address = reverse("admin:routing_decision_change", args=[quote(completion_id)])
     return format_html('<a class="text-link" href="{}">{}</a>', address, completion_id)
 
 
@@ -188,7 +189,6 @@ def completion_link(completion_id: str) -> str:
 class HoldAdmin(TenantAdmin):
     list_display = (
         *("created_at", "organization", "use_case", "user", "model", "amount_euro", "expires_at"),
-        "completion_id",
     )
     list_select_related = ("organization",)
     list_filter = (OrganizationFilter,)
@@ -226,7 +226,7 @@ class HoldAdmin(TenantAdmin):
 class CostRecordAdmin(TenantAdmin):
     list_display = (
         *("created_at", "organization", "use_case", "user", "model", "tier"),
-        *("input_count", "output_count", "cost_euro", "remark", "completion_id"),
+        *("input_count", "output_count", "cost_euro", "remark"),
     )
     list_select_related = ("organization",)
     list_filter = (MonthFilter, OrganizationFilter, "tier", "purpose", "estimated", "overrun")
@@ -336,6 +336,13 @@ class CostRecordAdmin(TenantAdmin):
 
 
 class FxRateForm(VerbForm):
+    eur_per_unit = forms.DecimalField(
+        label=gettext_lazy("Euro for one US dollar"),
+        min_value=PLACES,
+        max_digits=18,
+        decimal_places=10,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+    )
     reason = reason_field()
 
 
@@ -347,9 +354,8 @@ class EcbFileForm(forms.Form):
     )
 
     def clean_file(self) -> list[DayRate]:
-        uploaded: UploadedFile = self.cleaned_data["file"]
         try:
-            return read_file(uploaded.read(FILE_BYTES_MAX + 1))
+            return read_file(self.cleaned_data["file"].read(FILE_BYTES_MAX + 1))
         except BadRequest as refusal:
             raise forms.ValidationError(refusal.message) from None
 
@@ -385,7 +391,7 @@ class FxRateAdmin(TenantAdmin):
     def has_upload_permission(self, request: HttpRequest) -> bool:
         return self.has_add_permission(request)
 
-    @action(description=gettext_lazy("Import the ECB's file"), url_path="import-ecb", permissions=["upload"])
+    @button(title=gettext_lazy("Import the ECB's file"), path="import-ecb", permission="upload")
     def upload(self, request: HttpRequest) -> HttpResponse:
         def act(given: Mapping[str, Any]) -> str:
             new = append_rates(rates=given["file"], source=SOURCE, acting=person(request))
@@ -396,7 +402,7 @@ class FxRateAdmin(TenantAdmin):
 
         return self.form_page(
             request,
-            EcbFileForm(request.POST or None, request.FILES or None),
+            EcbFileForm,
             title=_("Import the ECB's file"),
             note=_("The European Central Bank's reference rates, as downloaded from its site."),
             button=_("Import"),

@@ -177,9 +177,7 @@ def _limited(days: Iterator[DayRate]) -> Iterator[DayRate]:
 
 def _unknown() -> BadRequest:
     return _refusal(
-        _(
-            "This is no file of the European Central Bank, such as eurofxref-daily.xml or eurofxref-hist.zip."
-        )
+        _("This is no file of the European Central Bank, such as eurofxref-daily.xml or eurofxref-hist.zip.")
     )
 
 

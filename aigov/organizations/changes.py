@@ -25,7 +25,7 @@ def create_tenant(*, name: str, acting: Acting) -> Tenant:
 def change_organization(
     *, organization: Organization, name: str, time_zone: str, acting: Acting, reason: str
 ) -> Organization:
-    """Gives the organization another name or time zone; raises `ValidationError` where one is not possible."""
+    """Gives the organization another name or time zone; raises `ValidationError` for a bad one."""
     row = Organization.objects.select_for_update().get(pk=organization.pk)
     before = {"name": row.name, "time_zone": row.time_zone}
     row.name, row.time_zone = name.strip(), time_zone

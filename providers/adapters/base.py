@@ -12,8 +12,8 @@ import abc
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import aiohttp
 import httpx2
@@ -36,6 +36,8 @@ LEARNED_MAX = 1_000
 TOP_LOGPROBS_LABELS = 20
 TOP_LOGPROBS_TEXT = 5
 
+T = TypeVar("T")
+
 
 class Adapter(Protocol):
     """A provider's wire format."""
@@ -50,12 +52,23 @@ class Adapter(Protocol):
         """
         ...
 
+    async def probe(self, *, deadline: float) -> None:
+        """Asks for the list of models, which costs nothing; returns if the provider gives it.
+
+        Raises:
+            ProviderError: it does not.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Closes the connections; no call may follow."""
         ...
 
 
 class SdkClient(Protocol):
+    @property
+    def models(self) -> Any: ...
+
     async def post(self, path: str, *, cast_to: type[httpx2.Response], content: bytes) -> httpx2.Response: ...
 
     async def close(self) -> None: ...
@@ -92,6 +105,12 @@ class SdkAdapter(abc.ABC):
         # What was refused is not asked for again, so this happens twice at most.
         return await self.complete(request, deadline=deadline)
 
+    async def probe(self, *, deadline: float) -> None:
+        try:
+            await self._answer(self._client.models.list(), deadline)
+        except ValueError as error:
+            raise Malformed(f"the answer of {self.name} cannot be read", provider=self.name) from error
+
     async def aclose(self) -> None:
         await self._client.close()
 
@@ -123,9 +142,15 @@ class SdkAdapter(abc.ABC):
     async def _post(self, content: bytes, deadline: float) -> httpx2.Response:
         if deadline <= asyncio.get_running_loop().time():
             raise NotSent(f"no time was left to ask {self.name}", provider=self.name, kind="no_time_left")
+        return await self._answer(
+            self._client.post(self.path, cast_to=httpx2.Response, content=content), deadline
+        )
+
+    async def _answer(self, call: Awaitable[T], deadline: float) -> T:
+        """What the SDK's `call` gives, or what it raises as a ProviderError."""
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._client.post(self.path, cast_to=httpx2.Response, content=content)
+                return await call
         except TimeoutError as error:
             raise TimedOut(f"{self.name} did not answer in time", provider=self.name) from error
         except (self.sdk_error, httpx2.HTTPError, aiohttp.ClientError, faults.AnswerTooLarge) as error:

@@ -1,0 +1,389 @@
+"""Organizations, people, API keys and the audit trail in the admin."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import Group
+from django.db.models import Model, Prefetch, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminEmailInputWidget,
+    UnfoldAdminSelectWidget,
+)
+
+from aigov import clock
+from aigov.organizations import changes
+from aigov.organizations.create import create_organization
+from aigov.organizations.keys import create_api_key, revoke_api_key
+from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization, Scope, Tenant, User
+from aigov.organizations.tenant_admin import (
+    OrganizationFilter,
+    ReasonForm,
+    TenantAdmin,
+    VerbForm,
+    button,
+    json_block,
+    person,
+    reason_field,
+)
+
+# Roles say what people may do (`aigov.organizations.permissions`); Django's groups mean nothing here.
+admin.site.unregister(Group)
+admin.site.index_title = gettext_lazy("Overview")
+
+
+# --- Tenants and organizations
+
+
+@admin.register(Tenant)
+class TenantsAdmin(TenantAdmin):
+    organization_lookup = None
+    verbs = ("view", "add")
+    form = VerbForm
+    fields = ("name",)
+    list_display = ("name", "created_at")
+    search_fields = ("name",)
+    ordering = ("name",)
+
+    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+        obj.pk = changes.create_tenant(name=form.cleaned_data["name"], acting=person(request)).pk
+
+
+class OrganizationForm(VerbForm):
+    tenant = forms.ModelChoiceField(
+        Tenant.objects.order_by("name"),
+        label=gettext_lazy("Tenant"),
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        empty_label=gettext_lazy("a new one of the same name"),
+        help_text=gettext_lazy("Organizations of one tenant share its settings."),
+    )
+    reason = reason_field(required=False)
+
+
+@admin.register(Organization)
+class OrganizationAdmin(TenantAdmin):
+    organization_lookup = "pk"
+    verbs = ("view", "add", "change")
+    form = OrganizationForm
+    list_display = ("name", "tenant", "time_zone", "created_at")
+    list_select_related = ("tenant",)
+    search_fields = ("name", "tenant__name")
+    ordering = ("name",)
+
+    def get_fields(self, request: HttpRequest, obj: Organization | None = None) -> Any:
+        if obj is None:
+            return ("name", "tenant", "time_zone")
+        shown = ("name", "tenant", "time_zone", "currency", "created_at")
+        return (*shown, "reason") if self.has_change_permission(request, obj) else shown
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Organization | None = None) -> Any:
+        return () if obj is None else ("tenant", "currency", "created_at")
+
+    def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
+        given = form.cleaned_data
+        if change:
+            changes.change_organization(
+                organization=obj,
+                name=given["name"],
+                time_zone=given["time_zone"],
+                acting=person(request),
+                reason=given["reason"],
+            )
+            return
+        obj.pk = create_organization(
+            name=given["name"],
+            tenant=given["tenant"] and given["tenant"].name,
+            time_zone=given["time_zone"],
+            acting=person(request),
+        ).pk
+
+
+# --- People
+
+
+class MemberForm(VerbForm):
+    email = forms.EmailField(
+        label=gettext_lazy("E-mail"),
+        widget=UnfoldAdminEmailInputWidget,
+        help_text=gettext_lazy("Who is new gets a password, which is shown once on the next page."),
+    )
+    reason = reason_field()
+
+
+@admin.register(Member)
+class MemberAdmin(TenantAdmin):
+    verbs = ("view", "add", "change", "delete")
+    form = MemberForm
+    list_display = ("user", "email", "organization", "role")
+    list_select_related = ("user", "organization")
+    list_filter = (OrganizationFilter, "role")
+    search_fields = ("user__email", "user__name", "organization__name")
+    ordering = ("organization__name", "user__email")
+    actions_detail = ("remove",)
+
+    @admin.display(description=gettext_lazy("e-mail"), ordering="user__email")
+    def email(self, member: Member) -> str:
+        return member.user.email
+
+    def get_fields(self, request: HttpRequest, obj: Member | None = None) -> Any:
+        if obj is None:
+            return ("organization", "email", "role")
+        shown = ("user", "organization", "role")
+        return (*shown, "reason") if self.has_change_permission(request, obj) else shown
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Member | None = None) -> Any:
+        return () if obj is None else ("user", "organization")
+
+    def save_model(self, request: HttpRequest, obj: Member, form: Any, change: bool) -> None:
+        role = form.cleaned_data["role"]
+        if change:
+            reason = form.cleaned_data["reason"]
+            changes.change_role(member=obj, role=role, acting=person(request), reason=reason)
+            return
+        email, organization = form.cleaned_data["email"], form.cleaned_data["organization"]
+        member, password = changes.add_member(
+            organization=organization, email=email, role=role, acting=person(request)
+        )
+        obj.pk, obj.user = member.pk, member.user
+        if password is not None:
+            self.message_user(request, password_message(member.user, password), messages.WARNING)
+
+    def has_remove_permission(self, request: HttpRequest, object_id: str) -> bool:
+        member = self.get_object(request, object_id)
+        return member is not None and self.may(request, "delete", member)
+
+    @button(title=gettext_lazy("Remove"), path="remove", permission="remove", danger=True)
+    def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        member = self.one(request, object_id, "delete")
+
+        def act(given: Mapping[str, Any]) -> str:
+            changes.remove_member(member=member, acting=person(request), reason=given["reason"])
+            return _("Removed: %(member)s.") % {"member": member}
+
+        return self.form_page(
+            request,
+            ReasonForm,
+            title=_("Remove %(member)s") % {"member": member},
+            note=_("The person remains, but has no role in this organization any more."),
+            button=_("Remove"),
+            act=act,
+            danger=True,
+        )
+
+
+class UserForm(VerbForm):
+    reason = reason_field()
+
+
+@admin.register(User)
+class UserAdmin(TenantAdmin):
+    """People come into being as members; operators by `manage.py create_user`."""
+
+    organization_lookup = None
+    verbs = ("view", "change")
+    form = UserForm
+    list_display = ("email", "name", "roles", "is_active", "last_login")
+    list_filter = ("is_active",)
+    search_fields = ("email", "name")
+    ordering = ("email",)
+    readonly_fields = ("email", "roles", "last_login", "date_joined")
+    actions_detail = ("new_password",)
+
+    def get_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        shown = ("email", "name", "roles", "is_active", "last_login", "date_joined")
+        return (*shown, "reason") if self.has_change_permission(request, obj) else shown
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        visible = Member.objects.filter(organization__in=self.organizations(request))
+        people = super().get_queryset(request)
+        if not person(request).is_superuser:
+            people = people.filter(pk__in=visible.values("user"))
+        memberships = visible.select_related("organization").order_by("organization__name")
+        return people.prefetch_related(Prefetch("memberships", memberships, to_attr="visible_memberships"))
+
+    @admin.display(description=gettext_lazy("roles"))
+    def roles(self, user: Any) -> str:
+        if user.is_superuser:
+            return _("operator")
+        return ", ".join(
+            f"{member.organization}: {member.get_role_display()}" for member in user.visible_memberships
+        )
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        changes.change_user(
+            user=obj,
+            name=form.cleaned_data["name"],
+            is_active=form.cleaned_data["is_active"],
+            acting=person(request),
+            reason=form.cleaned_data["reason"],
+        )
+
+    def has_new_password_permission(self, request: HttpRequest, object_id: str) -> bool:
+        return self.has_change_permission(request)
+
+    @button(title=gettext_lazy("New password"), path="new-password", permission="new_password")
+    def new_password(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        user = self.one(request, object_id, "change")
+
+        def act(given: Mapping[str, Any]) -> str:
+            password = changes.renew_password(user=user, acting=person(request), reason=given["reason"])
+            return password_message(user, password)
+
+        return self.form_page(
+            request,
+            ReasonForm,
+            title=_("New password for %(user)s") % {"user": user},
+            note=_("The person is logged out everywhere. The new password is shown once on the next page."),
+            button=_("Make a new password"),
+            act=act,
+        )
+
+
+def password_message(user: User, password: str) -> str:
+    return _("Password of %(email)s: %(password)s — keep it now, it is not shown again.") % {
+        "email": user.email,
+        "password": password,
+    }
+
+
+# --- API keys
+
+
+class ApiKeyForm(VerbForm):
+    scopes = forms.MultipleChoiceField(
+        label=gettext_lazy("Opens"), choices=Scope.choices, widget=UnfoldAdminCheckboxSelectMultipleWidget
+    )
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(TenantAdmin):
+    """A key is made and revoked; it is neither changed nor deleted."""
+
+    verbs = ("view", "add", "change")
+    form = ApiKeyForm
+    list_display = ("name", "public_part", "organization", "state", "created_at", "expires_at")
+    list_select_related = ("organization",)
+    list_filter = (OrganizationFilter,)
+    search_fields = ("name", "key_id", "organization__name")
+    ordering = ("-created_at",)
+    add_fieldsets = ((None, {"fields": ("organization", "name", "scopes", "expires_at")}),)
+    fields = (
+        *("name", "public_part", "organization", "state", "opened"),
+        *("created_at", "created_by", "expires_at", "revoked_at"),
+    )
+    readonly_fields = ("public_part", "state", "opened", "created_at", "created_by", "revoked_at")
+    actions_detail = ("revoke",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("secret_hmac")
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.display(description=gettext_lazy("key"))
+    def public_part(self, key: ApiKey) -> str:
+        return f"aig_{key.key_id}.…"
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, key: ApiKey) -> str:
+        if key.revoked_at is not None:
+            return _("revoked")
+        expired = key.expires_at is not None and key.expires_at <= clock.now()
+        return _("expired") if expired else _("in force")
+
+    @admin.display(description=gettext_lazy("opens"))
+    def opened(self, key: ApiKey) -> str:
+        return "\n".join(f"{scope}: {Scope(scope).label}" for scope in key.scopes)
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        given = form.cleaned_data
+        key, token = create_api_key(
+            organization=given["organization"],
+            name=given["name"],
+            scopes=given["scopes"],
+            expires_at=given["expires_at"],
+            acting=person(request),
+        )
+        obj.pk = key.pk
+        text = _("The new key: %(token)s — keep it now, it is not shown again.") % {"token": token}
+        self.message_user(request, text, messages.WARNING)
+
+    def has_revoke_permission(self, request: HttpRequest, object_id: str) -> bool:
+        key = self.get_object(request, object_id)
+        return key is not None and key.revoked_at is None and self.may(request, "change", key)
+
+    @button(title=gettext_lazy("Revoke"), path="revoke", permission="revoke", danger=True)
+    def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        key = self.one(request, object_id, "change")
+
+        def act(given: Mapping[str, Any]) -> str:
+            revoke_api_key(api_key=key, acting=person(request), reason=given["reason"])
+            return _("Revoked: %(key)s.") % {"key": key}
+
+        return self.form_page(
+            request,
+            ReasonForm,
+            title=_("Revoke %(key)s") % {"key": key},
+            note=_("Whoever uses this key is refused within seconds. This cannot be undone."),
+            button=_("Revoke"),
+            act=act,
+            danger=True,
+        )
+
+
+# --- The audit trail
+
+
+class SubjectFilter(admin.SimpleListFilter):
+    """By what was changed: the first word of the action."""
+
+    title = gettext_lazy("subject")
+    parameter_name = "subject"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            *(("budget", _("budgets")), ("setting", _("settings")), ("api_key", _("API keys"))),
+            *(("member", _("members")), ("user", _("people")), ("organization", _("organizations"))),
+            *(("tenant", _("tenants")), ("price", _("prices")), ("fx_rate", _("exchange rates"))),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(action__startswith=f"{self.value()}.") if self.value() else queryset
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(TenantAdmin):
+    list_display = ("at", "actor", "action", "target", "organization", "change_made", "reason")
+    list_select_related = ("organization",)
+    list_filter = (OrganizationFilter, SubjectFilter)
+    search_fields = ("actor", "action", "target", "reason")
+    ordering = ("-id",)
+    sortable_by = ()
+    fields = ("at", "actor", "action", "target", "organization", "before_shown", "after_shown", "reason")
+    readonly_fields = ("before_shown", "after_shown")
+
+    @admin.display(description=gettext_lazy("from → to"))
+    def change_made(self, entry: AuditEntry) -> str:
+        return f"{_short(entry.before)} → {_short(entry.after)}"
+
+    @admin.display(description=gettext_lazy("from"))
+    def before_shown(self, entry: AuditEntry) -> str:
+        return json_block(entry.before)
+
+    @admin.display(description=gettext_lazy("to"))
+    def after_shown(self, entry: AuditEntry) -> str:
+        return json_block(entry.after)
+
+
+def _short(value: Any, characters_max: int = 60) -> str:
+    if value is None:
+        return "–"
+    members = value if isinstance(value, dict) else {"": value}
+    text = ", ".join(f"{name} {member}".strip() for name, member in members.items())
+    return text if len(text) <= characters_max else f"{text[:characters_max]}…"

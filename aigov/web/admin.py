@@ -1,0 +1,74 @@
+"""The admin's frame: its sidebar, by the words of those who use it, and its style sheet."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+Page = tuple[Any, str, str]
+
+#: A group's title, and in it each page's title, model and icon.
+GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
+    (
+        _("Budgets"),
+        (
+            (_("Months' budgets"), "budgets.budgetaccount", "account_balance_wallet"),
+            (_("Cost records"), "budgets.costrecord", "receipt_long"),
+            (_("Open holds"), "budgets.hold", "hourglass_top"),
+        ),
+    ),
+    (_("Routing"), ((_("Decisions"), "routing.decision", "alt_route"),)),
+    (
+        _("Organizations"),
+        (
+            (_("Organizations"), "organizations.organization", "domain"),
+            (_("Tenants"), "organizations.tenant", "corporate_fare"),
+            (_("Members"), "organizations.member", "group"),
+            (_("People"), "organizations.user", "person"),
+            (_("API keys"), "organizations.apikey", "key"),
+        ),
+    ),
+    (_("Settings"), ((_("Settings"), "registry.settingvalue", "tune"),)),
+    (
+        _("Prices and exchange rates"),
+        (
+            (_("Prices"), "providers.price", "sell"),
+            (_("Exchange rates"), "budgets.fxrate", "currency_exchange"),
+        ),
+    ),
+    (_("Audit trail"), ((_("Audit trail"), "organizations.auditentry", "history_edu"),)),
+)
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: the pages that the person who asks may see."""
+    groups = [
+        {"title": title, "separator": True, "items": [_item(page) for page in pages if _may(request, page)]}
+        for title, pages in GROUPS
+    ]
+    return [group for group in groups if group["items"]]
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("aigov/admin.css")
+
+
+def icon(request: HttpRequest) -> str:
+    return static("aigov/icon.svg")
+
+
+def no_inline_colors(request: HttpRequest) -> dict[str, Any]:
+    """Keeps the colours out of the pages, where the content policy forbids them; the style sheet has them."""
+    return {"colors": None}
+
+
+def _may(request: HttpRequest, page: Page) -> bool:
+    room, _dot, thing = page[1].partition(".")
+    return request.user.has_perm(f"{room}.view_{thing}")
+
+
+def _item(page: Page) -> dict[str, Any]:
+    title, model, icon = page
+    return {"title": title, "icon": icon, "link": reverse(f"admin:{model.replace('.', '_')}_changelist")}

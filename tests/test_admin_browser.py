@@ -1,0 +1,105 @@
+"""The admin in a browser: its pages run under the content policy, and finance finds its way.
+
+While Playwright runs, Django takes its event loop for ours and refuses queries; so the database is asked
+before and after.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from django.urls import reverse
+from playwright.sync_api import Page, expect, sync_playwright
+
+from aigov.organizations.create import create_organization, create_user
+from aigov.organizations.models import ApiKey, Member, Organization, User
+from aigov.registry.models import SettingValue
+from budgets import ledger
+from budgets.models import FxRate, Hold
+from providers.models import Price
+from tests.admin_world import add_page, admins, change_page, fill, in_server, last_audit_entry, list_page
+from tests.conftest import Server, month_account
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PAGE_WAIT_MS = 30_000
+COMPLAINTS = ("error", "warning")
+ADDED = (Organization, Member, ApiKey, SettingValue, FxRate, Price)
+BUTTONS = {ApiKey: "revoke", Member: "remove", SettingValue: "remove", User: "new-password"}
+
+
+@contextmanager
+def browser(server: Server, faults: list[str]) -> Iterator[Page]:
+    """A page of a browser; what it complains of is added to `faults`."""
+    with sync_playwright() as playwright:
+        # The system's own where there is one, else Playwright's.
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        page = chromium.new_page(base_url=server.url, locale="en-GB")
+        page.set_default_timeout(PAGE_WAIT_MS)
+        page.on("console", lambda said: faults.extend([said.text] if said.type in COMPLAINTS else []))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        yield page
+        chromium.close()
+
+
+def log_in(page: Page, email: str, password: str) -> None:
+    page.goto(reverse("admin:login"))
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def new_person(role: str, organization: Organization | None = None) -> tuple[str, str]:
+    user, password = create_user(
+        email=f"{role}-{uuid4().hex[:8]}@example.com", role=role, organization=organization, acting="tests"
+    )
+    return user.email, password
+
+
+def test_finance_lowers_a_cap(organization: Organization, server: Server) -> None:
+    account = month_account(organization)
+    saved = f"Saved: the cap of {account} is 250.75\N{NO-BREAK SPACE}€ now."
+    email, password = new_person("finance", organization)
+    faults: list[str] = []
+    with browser(server, faults) as page:
+        log_in(page, email, password)
+        page.get_by_role("link", name="Months' budgets").first.click()
+        page.locator("#result_list tbody").get_by_role("link").first.click()
+        page.get_by_label("Cap").fill("250.75")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text("Please give a reason for the change.")).to_be_visible()
+        page.get_by_label("Reason").fill("the quarter is nearly over")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text(saved)).to_be_visible()
+    assert faults == []
+    assert month_account(organization).cap_eur == Decimal("250.75")
+    entry = last_audit_entry(organization, "budget.cap_changed")
+    assert (entry.actor, entry.reason) == (email, "the quarter is nearly over")
+
+
+@pytest.fixture
+def addresses(server: Server) -> Iterator[list[str]]:
+    """Every kind of page of the admin."""
+    organization = create_organization(name=f"Browsed {uuid4().hex[:8]}", acting="the tests")
+    rows = fill(organization, server)
+    rows |= {FxRate: FxRate.objects.earliest("id"), Price: Price.objects.earliest("id")}
+    found = [reverse("admin:index"), reverse("admin:password_change"), "/admin/budgets/fxrate/import-ecb/"]
+    found += [list_page(model) for model in admins()] + [add_page(model) for model in ADDED]
+    found += [change_page(row) for row in rows.values()]
+    found += [change_page(rows[m]).replace("/change/", f"/{button}/") for m, button in BUTTONS.items()]
+    yield found
+    in_server(server, ledger.void(hold_id=rows[Hold].pk))
+
+
+def test_no_page_has_an_error_or_breaks_the_content_policy(addresses: list[str], server: Server) -> None:
+    email, password = new_person("operator")
+    faults: list[str] = []
+    with browser(server, faults) as page:
+        log_in(page, email, password)
+        for address in addresses:
+            response = page.goto(address)
+            assert response is not None and response.status == 200, address
+            assert faults == [], address
