@@ -41,7 +41,7 @@ from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, r
 from budgets.ledger import Balance
 from budgets.models import BudgetAccount, CostRecord, FxRate, Hold
 
-MONTHS_OFFERED = 24
+MONTHS_OFFERED = 13
 LEDGER_PLACES = 9
 
 

@@ -310,7 +310,7 @@ class ApiKeyAdmin(TenantAdmin):
             expires_at=given["expires_at"],
             acting=person(request),
         )
-        obj.pk = key.pk
+        obj.pk, obj.key_id = key.pk, key.key_id
         text = _("The new key: %(token)s — keep it now, it is not shown again.") % {"token": token}
         self.message_user(request, text, messages.WARNING)
 

@@ -291,11 +291,12 @@ def show_refusal(form: forms.BaseForm, refusal: Refusal) -> None:
 
 
 def _show_at(form: forms.BaseForm, param: str, message: str) -> None:
+    """`param` is the name of a field, or the path in its value, which then stands in the message."""
     name = param.partition(".")[0].partition("[")[0]
     field = getattr(form, "fields_of_params", {}).get(name, name)
-    form.add_error(
-        field if field in form.fields else None, message if param in ("", name) else f"{param}: {message}"
-    )
+    if param != name and not message.startswith(param):
+        message = f"{param}: {message}"
+    form.add_error(field if field in form.fields else None, message)
 
 
 def reason_field(*, required: bool = True) -> forms.CharField:
