@@ -24,6 +24,7 @@ test: develop browser lint
 	.venv/bin/coverage run -m pytest -n 2
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
+	.venv/bin/coverage report --include=budgets/ledger.py,providers/pricing.py,routing/policy.py --fail-under=100
 
 lint: develop
 	.venv/bin/ruff check .

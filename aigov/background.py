@@ -50,8 +50,10 @@ async def now_or_later(once: Callable[[], Awaitable[T]], *, name: str, for_s: fl
 async def drained(*, wait_s: float) -> None:
     """Waits at most `wait_s` seconds for the running loop's tasks to end."""
     loop = asyncio.get_running_loop()
-    if tasks := [task for task in _tasks if task.get_loop() is loop]:
-        await asyncio.wait(tasks, timeout=wait_s)
+    until = loop.time() + wait_s
+    # Again and again: a task that is waited for may leave something to repeat.
+    while (tasks := [task for task in _tasks if task.get_loop() is loop]) and loop.time() < until:
+        await asyncio.wait(tasks, timeout=until - loop.time())
 
 
 async def _repeat(once: Callable[[], Awaitable[object]], name: str, for_s: float) -> None:

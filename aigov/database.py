@@ -25,7 +25,13 @@ CONNECTIONS_MAX = 10
 CONNECT_WAIT_S = 0.8
 STATEMENT_TIMEOUT_MS = 5_000
 
+UNAVAILABLE = "The ledger cannot be reached. Please repeat the request shortly."
+
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+
+
+class NotConnected(BudgetUnavailable):
+    """There was no connection, so nothing has reached the database."""
 
 
 def conninfo() -> str:
@@ -39,6 +45,7 @@ def conninfo() -> str:
         dbname=database["NAME"],
         **{
             "connect_timeout": 2,
+            "tcp_user_timeout": 2_000,  # ms, for a server that has gone without a word
             "application_name": "aigov",
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
             **database.get("OPTIONS", {}),  # such as sslmode, as DATABASE_URL says
@@ -78,12 +85,11 @@ async def connection() -> AsyncIterator[Connection]:
     try:
         async with pool.connection() as conn:
             yield conn
-    except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
+    except (PoolTimeout, PoolClosed) as error:
+        raise NotConnected(UNAVAILABLE, retry_after_s=1) from error
+    except psycopg.OperationalError as error:
         raise unavailable() from error
 
 
 def unavailable() -> BudgetUnavailable:
-    return BudgetUnavailable(
-        "The ledger cannot be reached, so no call was made. Please repeat the request shortly.",
-        retry_after_s=1,
-    )
+    return BudgetUnavailable(UNAVAILABLE, retry_after_s=1)

@@ -21,7 +21,9 @@ WEB_WORKERS = env.integer("WEB_WORKERS", default=2, low=1, high=64)
 
 # --- Requests and money
 REQUEST_DEADLINE_S = env.integer("REQUEST_DEADLINE_S", default=60, low=1, high=3600)
-HOLD_LIFETIME_S = env.integer("HOLD_LIFETIME_S", default=REQUEST_DEADLINE_S + 60, low=1, high=7200)
+HOLD_LIFETIME_S = env.integer(
+    "HOLD_LIFETIME_S", default=REQUEST_DEADLINE_S + 60, low=REQUEST_DEADLINE_S + 1, high=7200
+)
 
 # --- Providers: those with a key or a base URL of their own take part; see `aigov.embedded` for the sandbox.
 PROVIDERS = env.providers()

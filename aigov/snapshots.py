@@ -17,7 +17,6 @@ from typing import Any, Generic, TypeVar
 import psycopg
 
 from aigov import database
-from aigov.errors import BudgetUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +54,11 @@ class Snapshot(Generic[T]):
         """
         if self._value is None or not self.is_fresh:
             raise database.unavailable()
+        return self._value
+
+    @property
+    def latest(self) -> T | None:
+        """The copy, however old; for what must not stop a call that is already paid."""
         return self._value
 
     @property
@@ -118,11 +122,8 @@ async def _keep_fresh() -> None:
         try:
             async with await psycopg.AsyncConnection.connect(database.conninfo(), autocommit=True) as conn:
                 await _follow(conn)
-        except (psycopg.Error, OSError, BudgetUnavailable) as error:
+        except (psycopg.Error, OSError) as error:
             log.warning("change notices are interrupted: %s", error)
-        except Exception:
-            # A defect in one room's loader must not end the task: its snapshot goes stale and says so.
-            log.exception("a snapshot could not be loaded")
         await asyncio.sleep(CONFIRM_EVERY_S)
 
 
@@ -133,11 +134,22 @@ async def _follow(conn: database.Connection) -> None:
     while True:
         asked_at = time.monotonic()
         await conn.execute("SELECT 1")
-        for kind in kinds & set(_all):
-            await _all[kind].refresh(conn)
+        failed = {kind for kind in kinds & set(_all) if not await _refreshed(_all[kind], conn)}
         for kind in set(_all) - kinds:
             _all[kind].confirm(asked_at)
-        kinds = await _next_changes(conn)
+        kinds = failed | await _next_changes(conn)
+
+
+async def _refreshed(snapshot: Snapshot[Any], conn: database.Connection) -> bool:
+    try:
+        await snapshot.refresh(conn)
+    except (psycopg.OperationalError, OSError):
+        raise
+    except Exception:
+        # A defect of one loader, or in its rows: that snapshot goes stale and says so, the others live on.
+        log.exception("the snapshot of %s could not be loaded", snapshot.kind)
+        return False
+    return True
 
 
 async def _next_changes(conn: database.Connection) -> set[str]:

@@ -6,6 +6,7 @@ registry's version: whoever opens knows that no cap has changed since the settin
 whoever changes a cap sees every account that was opened before.
 """
 
+import logging
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -15,7 +16,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from aigov import clock, database
-from aigov.errors import BadRequest
+from aigov.errors import BadRequest, BudgetUnavailable
 from aigov.money import EURO_MAX, NANO_EURO, cap_text
 from aigov.organizations.audit import Acting, write_audit_entry
 from aigov.organizations.models import Organization
@@ -23,6 +24,8 @@ from aigov.registry.effective import Settings
 from aigov.registry.snapshot import SETTINGS, load_settings_sync, settings_for
 from aigov.registry.values import Change
 from budgets.models import BudgetAccount, Scope
+
+log = logging.getLogger(__name__)
 
 MONTHLY_CAP = "ai.budget.monthly.cap"
 USER_MONTHLY_CAP = "ai.budget.user.monthly.cap"
@@ -84,7 +87,11 @@ def open_month(*, organization: Organization, month: date | None = None) -> Budg
 def open_months() -> None:
     """Opens the present month for every organization that has not yet begun it."""
     for organization in Organization.objects.all():
-        open_month(organization=organization)
+        try:
+            open_month(organization=organization)
+        except BudgetUnavailable:
+            # Its stored cap cannot be used; that is no other organization's fault.
+            log.exception("the month of %s cannot be opened", organization)
 
 
 def follow_standing_caps(change: Change) -> None:
@@ -102,7 +109,8 @@ def follow_standing_caps(change: Change) -> None:
         ).order_by("-scope", "subject")
         for account in accounts:
             cap = standing_cap(settings, organization.pk, account.scope, account.subject)
-            _write_cap(account, cap, is_of_month=False, only_following=True)
+            if cap != account.cap_eur:
+                BudgetAccount.objects.filter(pk=account.pk, cap_is_of_month=False).update(cap_eur=cap)
 
 
 @transaction.atomic
@@ -116,7 +124,8 @@ def set_month_cap(*, account: BudgetAccount, cap_eur: Decimal, acting: Acting, r
     if not reason.strip():
         raise BadRequest(_("Please give a reason for the change."), param="reason")
     before = BudgetAccount.objects.select_for_update().get(pk=account.pk)
-    _write_cap(account, cap_eur, is_of_month=True)
+    BudgetAccount.objects.filter(pk=account.pk).update(cap_eur=cap_eur, cap_is_of_month=True)
+    account.refresh_from_db()
     write_audit_entry(
         organization=account.organization,
         acting=acting,
@@ -138,13 +147,3 @@ def check_cap(cap_eur: Decimal) -> None:
         raise BadRequest(
             _("A cap is an amount in euro of 0 or more, with at most nine decimal places."), param="cap_eur"
         )
-
-
-def _write_cap(
-    account: BudgetAccount, cap_eur: Decimal | None, *, is_of_month: bool, only_following: bool = False
-) -> None:
-    rows = BudgetAccount.objects.filter(pk=account.pk)
-    if only_following:
-        rows = rows.filter(cap_is_of_month=False)
-    rows.update(cap_eur=cap_eur, cap_is_of_month=is_of_month)
-    account.refresh_from_db()

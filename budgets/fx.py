@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from aigov.database import Connection
 from aigov.money import round_up
@@ -42,7 +42,8 @@ class FxTable:
 
 def to_eur(cost_usd: Decimal, rate: Rate) -> Decimal:
     """`cost_usd` in euro, rounded up once to the nano-euro."""
-    return round_up(cost_usd * rate.eur_per_usd)
+    with localcontext(prec=60):  # the product is exact, so that there is but one rounding
+        return round_up(cost_usd * rate.eur_per_usd)
 
 
 async def load_fx_table(conn: Connection) -> FxTable:

@@ -14,6 +14,7 @@ in the background for as long as the hold lives.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -155,9 +156,11 @@ async def _reserve(
                 ),
             )
             return await cursor.fetchone()  # type: ignore[return-value]
+    except database.NotConnected:
+        raise
     except (BudgetUnavailable, asyncio.CancelledError):
         # Whether the hold was taken is unknown, but nothing will be sent under it.
-        background.repeat(lambda: _void(hold_id), name=f"void {hold_id}", for_s=settings.HOLD_LIFETIME_S)
+        background.spawn(_void_unknown(hold_id), name=f"void {hold_id}")
         raise
 
 
@@ -232,9 +235,20 @@ async def _end(hold_id: UUID, *values: object) -> Balance | None:
 _SETTLE = f"SELECT * FROM ledger_settle({', '.join(['%s'] * 15)})"
 
 
-async def _void(hold_id: UUID) -> None:
+async def _void(hold_id: UUID) -> bool:
     async with database.connection() as conn:
-        await conn.execute("SELECT ledger_void(%s)", (hold_id,))
+        cursor = await conn.execute("SELECT ledger_void(%s)", (hold_id,))
+        return await cursor.fetchone() == (True,)
+
+
+async def _void_unknown(hold_id: UUID) -> None:
+    """Voids a hold that may still come: the server may be at a statement whose client has gone."""
+    unknown_s = database.STATEMENT_TIMEOUT_MS / 1000 + 1
+    for _ in range(int(unknown_s / background.REPEAT_EVERY_S)):
+        with suppress(BudgetUnavailable):
+            if await _void(hold_id):
+                return
+        await asyncio.sleep(background.REPEAT_EVERY_S)
 
 
 def expire_holds() -> int:

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from aigov.money import EURO_MAX
 from aigov.organizations.models import Organization
 from providers.models import Price
 
@@ -87,7 +88,8 @@ class BudgetAccount(models.Model):
             ),
             models.CheckConstraint(condition=Q(held_eur__gte=0), name="budget_account_held_not_negative"),
             models.CheckConstraint(
-                condition=Q(cap_eur__isnull=False, cap_eur__gte=0)
+                # The upper bound keeps NaN out, which PostgreSQL takes for the largest number.
+                condition=Q(cap_eur__isnull=False, cap_eur__gte=0, cap_eur__lte=EURO_MAX)
                 | Q(cap_eur__isnull=True, scope__in=["user", "use_case"]),
                 name="budget_account_cap_not_negative",
             ),
@@ -139,7 +141,7 @@ class Hold(Charged):
         db_table = "budget_holds"
         verbose_name = _("hold")
         verbose_name_plural = _("open holds")
-        constraints = [models.CheckConstraint(condition=Q(amount_eur__gte=0), name="hold_not_negative")]
+        constraints = [models.CheckConstraint(condition=Q(amount_eur__gt=0), name="hold_positive")]
         indexes = [
             models.Index(fields=["expires_at"], name="hold_by_expiry"),
         ]
@@ -185,7 +187,8 @@ class CostRecord(Charged):
                 name="cost_record_charges_or_corrects",
             ),
             models.CheckConstraint(
-                condition=Q(overrun=False) | Q(cost_eur__gt=F("held_eur")), name="cost_record_overrun_is_over"
+                condition=Q(overrun=False) | Q(cost_eur__gt=F("held_eur")) | Q(corrects__isnull=False),
+                name="cost_record_overrun_is_over",
             ),
             # An answer that comes after its hold has expired corrects the estimate once.
             models.UniqueConstraint(

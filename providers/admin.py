@@ -12,6 +12,7 @@ from aigov.organizations.audit import Acting, write_audit_entry
 from aigov.organizations.tenant_admin import TenantAdmin, VerbForm, facts_table, person, reason_field
 from providers.models import RATES, Price
 
+# A form begins with it; that input and output cost something has to be said.
 EMPTY_BAND = {"from_tokens": 0, **dict.fromkeys(RATES, "0.00")}
 
 

@@ -1,6 +1,7 @@
 """The price book's table: append-only, kept so by the database."""
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -8,6 +9,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+#: Without these two a call could cost nothing, and no cap would hold it.
+NEVER_FREE = ("input", "output")
 RATES = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 BANDS_MAX = 20
 #: Dollars per million tokens, up to six digits before the point.
@@ -38,15 +41,15 @@ def validate_bands(bands: Any) -> None:
             )
         starts.append(band["from_tokens"])
         for rate in RATES:
-            if not _is_rate(band[rate]):
+            if not _is_rate(band[rate], free=rate not in NEVER_FREE):
                 message = _("[%(at)d].%(rate)s must be a decimal string of US dollars, such as “0.15”.")
                 raise ValidationError(message, params={"at": at, "rate": rate})
     if any(type(start) is not int for start in starts) or starts[0] != 0 or starts != sorted(set(starts)):
         raise ValidationError(_("from_tokens must be whole numbers that begin with 0 and ascend."))
 
 
-def _is_rate(text: Any) -> bool:
-    return isinstance(text, str) and _RATE.fullmatch(text) is not None
+def _is_rate(text: Any, *, free: bool) -> bool:
+    return isinstance(text, str) and _RATE.fullmatch(text) is not None and (free or Decimal(text) > 0)
 
 
 class Price(models.Model):

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
@@ -36,6 +37,10 @@ WAIT_S = 0.1
 LEFT_ALONE_S = 1.0
 LOOK_EVERY_S = 0.03
 ANSWER_BYTES_MAX = 1_000_000
+#: After this a process that asks is taken for dead, and another one asks.
+CLAIM_S = 15
+
+_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ async def find(course: Course) -> Remembered | None:
     course.cache_key = key_of(course)
     if request.cache == "refresh":
         return None
-    return await _cache().find_or_lead(course.cache_key, deadline=course.deadline)
+    # Half of the time is kept, to ask after all where the one who was waited for has failed.
+    patience = course.deadline - course.remaining_s / 2
+    found, course.leads_cache = await _cache().find_or_lead(course.cache_key, deadline=patience)
+    return found
 
 
 async def remember(course: Course, answer: Answer, route: Route) -> None:
@@ -65,13 +73,15 @@ async def remember(course: Course, answer: Answer, route: Route) -> None:
         await give_up(course)
         return
     remembered = Remembered(answer, course.cost_eur)
-    await _cache().remember(course.cache_key, remembered, ttl_s=course.policy.cache_ttl_s)
+    await _cache().keep(course.cache_key, remembered, ttl_s=course.policy.cache_ttl_s)
+    if course.leads_cache:
+        await _cache().end(course.cache_key, remembered)
 
 
 async def give_up(course: Course) -> None:
     """Says to those who wait for this request's answer that there is none."""
-    if course.cache_key is not None:
-        await _cache().give_up(course.cache_key)
+    if course.cache_key is not None and course.leads_cache:
+        await _cache().end(course.cache_key, None)
 
 
 class AnswerCache:
@@ -85,47 +95,54 @@ class AnswerCache:
         self._valkey = valkey
         self._under_way: dict[str, asyncio.Future[Remembered | None]] = {}
         self._left_alone_until = 0.0
+        self._token = uuid4().hex
 
-    async def find_or_lead(self, key: str, *, deadline: float) -> Remembered | None:
+    async def find_or_lead(self, key: str, *, deadline: float) -> tuple[Remembered | None, bool]:
         """The answer of an identical request, waited for until `deadline` (loop time) where one is under way.
 
-        None: there is none, and the request is to ask; `remember` or `give_up` must follow.
+        Without one the request is to ask. Where the second value is true, others wait for it: then
+        `end` must follow.
         """
         leader = self._under_way.get(key)
         if leader is not None:
-            return await _before(deadline, asyncio.shield(leader))
+            return await _before(deadline, asyncio.shield(leader)), False
         self._under_way[key] = asyncio.get_running_loop().create_future()
-        found = await self._read(key)
-        if found is None and not await self._claim(key, deadline):
-            found = await self._await_other_process(key, deadline)
+        try:
+            found = await self._read(key)
+            if found is None and not await self._claim(key):
+                found = await self._await_other_process(key, deadline)
+        except BaseException:
+            self._end(key, None)
+            raise
         if found is not None:
             self._end(key, found)
-        return found
+        return found, found is None
 
-    async def remember(self, key: str, remembered: Remembered, *, ttl_s: int) -> None:
-        """Keeps an answer for `ttl_s` seconds."""
+    async def keep(self, key: str, remembered: Remembered, *, ttl_s: int) -> None:
+        """Keeps an answer for `ttl_s` seconds, if it is not too large."""
         text = _written(remembered)
         if len(text) <= ANSWER_BYTES_MAX:
             await self._try(lambda: self._valkey.set(key, text, ex=ttl_s))
-        await self._try(lambda: self._valkey.delete(_claim_of(key)))
-        self._end(key, remembered)
 
-    async def give_up(self, key: str) -> None:
-        """Says that there will be no answer to keep."""
-        if key in self._under_way:
-            await self._try(lambda: self._valkey.delete(_claim_of(key)))
-            self._end(key, None)
+    async def end(self, key: str, remembered: Remembered | None) -> None:
+        """Hands what there is, or that there is nothing, to those who wait."""
+        await self._release(key)
+        self._end(key, remembered)
 
     async def _read(self, key: str) -> Remembered | None:
         text = await self._try(lambda: self._valkey.get(key))
         return _read(text) if text else None
 
-    async def _claim(self, key: str, deadline: float) -> bool:
+    async def _claim(self, key: str) -> bool:
         """Whether no other process is asking; without Valkey nobody can know, and we ask."""
-        left_ms = max(int((deadline - _now()) * 1000), 1)
-        return bool(
-            await self._try(lambda: self._valkey.set(_claim_of(key), b"1", nx=True, px=left_ms), default=True)
+        claim = self._try(
+            lambda: self._valkey.set(_claim_of(key), self._token, nx=True, ex=CLAIM_S), default=True
         )
+        return bool(await claim)
+
+    async def _release(self, key: str) -> None:
+        """Takes our own claim back, and nobody else's."""
+        await self._try(lambda: self._valkey.eval(_RELEASE, 1, _claim_of(key), self._token))
 
     async def _await_other_process(self, key: str, deadline: float) -> Remembered | None:
         while _now() < deadline:
@@ -163,8 +180,9 @@ def key_of(course: Course) -> str:
         *(request.model, request.tier, policy.first_tier(rules, request), course.threshold),
         *(request.max_output_tokens or rules.max_output_tokens, rules.provider_order),
         {provider: dict(models) for provider, models in rules.models.items()},
+        sorted((name, provider["base_url"] or "") for name, provider in settings.PROVIDERS.items()),
     )
-    text = json.dumps(shape, sort_keys=True, default=list).encode()
+    text = json.dumps(shape, default=list).encode()
     digest = hmac.new(settings.SECRET_KEY.encode(), text, "sha256").hexdigest()
     return f"aigov:answer:{course.principal.organization_id}:{digest}"
 
@@ -177,10 +195,14 @@ def _written(remembered: Remembered) -> bytes:
     return json.dumps({"answer": asdict(remembered.answer), "cost_eur": str(remembered.cost_eur)}).encode()
 
 
-def _read(text: bytes) -> Remembered:
-    kept: dict[str, Any] = json.loads(text)
-    answer = kept["answer"]
-    return Remembered(Answer(**{**answer, "usage": Usage(**answer["usage"])}), Decimal(kept["cost_eur"]))
+def _read(text: bytes) -> Remembered | None:
+    """What `_written` has written; None where it was another release, or is damaged."""
+    try:
+        kept: dict[str, Any] = json.loads(text)
+        answer = kept["answer"]
+        return Remembered(Answer(**{**answer, "usage": Usage(**answer["usage"])}), Decimal(kept["cost_eur"]))
+    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return None
 
 
 def _now() -> float:

@@ -26,6 +26,8 @@ from routing.course import Attempt, Course
 
 log = logging.getLogger(__name__)
 
+REQUEST_ID_CHARACTERS_MAX = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -53,21 +55,7 @@ async def take_hold(course: Course, candidate: Candidate, request: ProviderReque
         input_tokens_max=pricing.input_tokens_bound(request),
         output_tokens_max=request.max_output_tokens,
     )
-    charge = Charge(
-        organization_id=course.principal.organization_id,
-        time_zone=course.principal.time_zone,
-        month=clock.month_of(now, course.principal.time_zone),
-        user=course.request.user,
-        use_case=course.request.use_case,
-        completion_id=course.id,
-        attempt=len(course.attempts),
-        provider=candidate.provider,
-        model=candidate.model,
-        tier=candidate.tier,
-        price_id=price.id,
-        fx_rate_id=rate.id,
-        metadata=course.request.metadata,
-    )
+    charge = _charge(course, candidate, price, rate, now)
     hold = Hold(uuid4(), price, rate, to_eur(amount_usd, rate), now)
     try:
         course.balance = await ledger.reserve(
@@ -107,7 +95,7 @@ async def charge_answer(course: Course, attempt: Attempt, hold: Hold, reply: Pro
         cost_usd=cost_usd,
         usage=usage,
         raw_usage=reply.raw_usage,
-        provider_request_id=reply.request_id or "",
+        provider_request_id=(reply.request_id or "")[:REQUEST_ID_CHARACTERS_MAX],
         price_id=price.id,
     )
     course.balance = await ledger.settle(hold_id=hold.id, cost=cost) or course.balance
@@ -135,12 +123,34 @@ async def _charge_estimated(course: Course, attempt: Attempt, hold: Hold, reason
     course.balance = await ledger.settle_estimated(hold_id=hold.id, reason=reason) or course.balance
 
 
+def _charge(course: Course, candidate: Candidate, price: PriceRow, rate: Rate, now: datetime) -> Charge:
+    """What the hold fixes."""
+    return Charge(
+        organization_id=course.principal.organization_id,
+        time_zone=course.principal.time_zone,
+        month=clock.month_of(now, course.principal.time_zone),
+        user=course.request.user,
+        use_case=course.request.use_case,
+        completion_id=course.id,
+        attempt=len(course.attempts),
+        provider=candidate.provider,
+        model=candidate.model,
+        tier=candidate.tier,
+        price_id=price.id,
+        fx_rate_id=rate.id,
+        metadata=course.request.metadata,
+    )
+
+
 def _price_on_tier(hold: Hold, service_tier: str) -> PriceRow:
     """The row that the hold fixed, or its sister for another service tier at the same instant."""
     fixed = hold.price
     if service_tier == fixed.service_tier:
         return fixed
-    return PRICE_BOOK.current.at(fixed.provider, fixed.model, service_tier, hold.taken_at)
+    book = PRICE_BOOK.latest  # a paid answer is settled, however old the copy is
+    if book is None:
+        raise Unpriced(fixed.provider, fixed.model, service_tier)
+    return book.at(fixed.provider, fixed.model, service_tier, hold.taken_at)
 
 
 def _price_of(candidate: Candidate, now: datetime) -> PriceRow:

@@ -92,6 +92,7 @@ class Course:
         deadline: the one end of everything that is done for it, on the event loop's clock.
         resets_at: when the month of the last hold ends.
         cache_key: of the answer; None where the cache is not to be used.
+        leads_cache: whether identical requests wait for this one.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Course:
     balance: Balance | None = None
     resets_at: datetime | None = None
     cache_key: str | None = None
+    leads_cache: bool = False
 
     @classmethod
     async def begin(cls, *, principal: Principal, request: CompletionRequest, request_id: str) -> "Course":

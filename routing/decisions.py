@@ -27,7 +27,11 @@ _COLUMNS = (
     *("route", "tier", "provider", "model", "confidence", "confidence_method", "usage", "finish_reason"),
     "error_code",
 )
-_INSERT = f"INSERT INTO ai_decisions ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})"
+# A repeat after a lost acknowledgement is no second decision.
+_INSERT = (
+    f"INSERT INTO ai_decisions ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})"
+    " ON CONFLICT (id) DO NOTHING"
+)
 
 
 async def record(completion: Completion) -> None:
@@ -42,9 +46,10 @@ async def record(completion: Completion) -> None:
     )
 
 
-async def record_refusal(course: Course, error: GatewayError) -> None:
-    """Records that a request was refused, or got no answer."""
-    await _insert(course, False, ZERO, *("", "", "", "", None, "", None, ""), error.code or error.type)
+async def record_refusal(course: Course, error: Exception) -> None:
+    """Records that a request was refused, or got no answer, with all that was paid on the way."""
+    code = (error.code or error.type) if isinstance(error, GatewayError) else "internal_error"
+    await _insert(course, False, ZERO, *("", "", "", "", None, "", None, ""), code)
 
 
 async def _insert(course: Course, *outcome: object) -> None:
@@ -95,7 +100,7 @@ def _shown(decision: dict[str, Any], costs: dict[int, dict[str, Any]]) -> dict[s
     ]
     created_at: datetime = decision["created_at"]
     return decision | {
-        "created_at": created_at.isoformat(),
+        "created_at": created_at.isoformat(timespec="seconds"),
         "route": decision["route"] or None,
         "attempts": attempts,
         "cost_eur": euro_text(decision["cost_eur"]),

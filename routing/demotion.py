@@ -7,20 +7,27 @@ so that no way of changing one is forgotten), an answer of any large model those
 time the rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 from aigov import background, clock, database
 from aigov.errors import BudgetExceeded, GatewayError, NoProviderAvailable
 from aigov.snapshots import Snapshot
-from routing.course import Course
+from routing.course import Attempt, Course
 
 Cause = Literal["budget", "providers"]
-Route = tuple[int, str]
+RouteKey = tuple[int, str]
 
 REPEAT_FOR_S = 5
 
+_LOAD = "SELECT organization_id, use_case, cause, until FROM ai_demotions WHERE until > now()"
+# In one order, so that two who clear at once do not wait for each other.
+_CLEAR_FAILURES = """
+DELETE FROM ai_demotions WHERE id IN (
+    SELECT id FROM ai_demotions WHERE cause = 'providers' ORDER BY id FOR UPDATE
+)
+"""
 _DEMOTE = """
 INSERT INTO ai_demotions (organization_id, use_case, cause, since, until) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (organization_id, use_case) DO UPDATE SET cause = excluded.cause, until = excluded.until
@@ -30,7 +37,7 @@ ON CONFLICT (organization_id, use_case) DO UPDATE SET cause = excluded.cause, un
 class Demotions:
     """Which routes are demoted, why, and until when."""
 
-    def __init__(self, until: Mapping[Route, datetime], *, by_failure: bool) -> None:
+    def __init__(self, until: Mapping[RouteKey, datetime], *, by_failure: bool) -> None:
         self._until = until
         self.by_failure = by_failure
 
@@ -41,7 +48,7 @@ class Demotions:
 
 
 async def load_demotions(conn: database.Connection) -> Demotions:
-    cursor = await conn.execute("SELECT organization_id, use_case, cause, until FROM ai_demotions")
+    cursor = await conn.execute(_LOAD)
     rows = await cursor.fetchall()
     until = {(organization_id, use_case): until for organization_id, use_case, _, until in rows}
     return Demotions(until, by_failure=any(cause == "providers" for _, _, cause, _ in rows))
@@ -52,13 +59,15 @@ DEMOTIONS = Snapshot(kind="demotions", load=load_demotions)
 
 def is_demoted(course: Course) -> bool:
     """Whether the course's route asks only the small model now."""
-    principal = course.principal
-    return DEMOTIONS.current.holds(principal.organization_id, course.request.use_case, clock.now())
+    demotions = DEMOTIONS.latest  # only a preference: a paid small answer must not fail for it
+    if demotions is None:
+        return False
+    return demotions.holds(course.principal.organization_id, course.request.use_case, clock.now())
 
 
 async def note_refusal(course: Course, error: GatewayError) -> None:
     """Demotes the route, if `error` is a reason to."""
-    cause = cause_of(error)
+    cause = cause_of(error, course.attempts)
     if cause is None or course.policy.demotion_cooldown <= timedelta(0):
         return
     now = clock.now()
@@ -66,23 +75,25 @@ async def note_refusal(course: Course, error: GatewayError) -> None:
     if cause == "budget" and course.resets_at is not None:
         until = min(until, course.resets_at)  # a new month brings new money
     values = (course.principal.organization_id, course.request.use_case, cause, now, until)
-    await _written(_DEMOTE, values, f"demote {course.request.use_case!r}")
+    await _write(_DEMOTE, values, f"demote {course.request.use_case!r}")
 
 
 async def note_large_answer() -> None:
     """Clears what failure has caused: a large model has answered."""
-    if DEMOTIONS.current.by_failure:
-        await _written("DELETE FROM ai_demotions WHERE cause = %s", ("providers",), "clear demotions")
+    demotions = DEMOTIONS.latest
+    if demotions is not None and demotions.by_failure:
+        await _write(_CLEAR_FAILURES, (), "clear demotions")
 
 
-def cause_of(error: GatewayError) -> Cause | None:
-    """Why `error` demotes a route; None: it does not."""
-    if isinstance(error, BudgetExceeded) and not error.in_flight:
-        return "budget"
-    return "providers" if isinstance(error, NoProviderAvailable) else None
+def cause_of(error: GatewayError, attempts: Sequence[Attempt]) -> Cause | None:
+    """Why `error` demotes a route; None: it does not. One user's cap is no reason for all the others."""
+    if isinstance(error, BudgetExceeded):
+        return None if error.in_flight or error.metadata.get("scope") == "user" else "budget"
+    failed = any(attempt.candidate.tier == "large" and attempt.outcome == "failed" for attempt in attempts)
+    return "providers" if isinstance(error, NoProviderAvailable) and failed else None
 
 
-async def _written(statement: str, values: tuple[object, ...], name: str) -> None:
+async def _write(statement: str, values: tuple[object, ...], name: str) -> None:
     async def once() -> None:
         async with database.connection() as conn:
             await conn.execute(statement, values)

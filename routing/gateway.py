@@ -57,7 +57,7 @@ async def _complete(principal: Principal, request: CompletionRequest, request_id
     try:
         remembered = await cache.find(course)
         completion = await (_anew(course) if remembered is None else _again(course, remembered))
-    except GatewayError as error:
+    except Exception as error:
         await decisions.record_refusal(course, error)
         raise
     await decisions.record(completion)
@@ -81,28 +81,33 @@ async def _anew(course: Course) -> Completion:
 
 async def _route(course: Course) -> tuple[Answer, Route]:
     if policy.first_tier(course.policy, course.request) == "large":
-        large = await _ask(course, "large")
-        await demotion.note_large_answer()
-        return large, "large"
+        return await _ask_large(course), "large"
     try:
         small = await _ask(course, "small")
     except NoProviderAvailable:
-        if not policy.may_escalate(course.request):
+        if not policy.may_escalate(course.request) or demotion.is_demoted(course):
             raise
-        return await _ask(course, "large"), "large"
+        return await _ask_large(course), "large"
     if not policy.may_escalate(course.request) or policy.is_accepted(small.confidence, course.threshold):
         return small, "small"
     course.reject_answer()
     if demotion.is_demoted(course):
         return small, "degraded"
     try:
-        large = await _ask(course, "large")
-    except GatewayError as error:
+        return await _ask_large(course), "large"
+    except GatewayError:
         # Not affordable, or not to be had: the small answer is there, and paid.
-        await demotion.note_refusal(course, error)
         return small, "degraded"
+
+
+async def _ask_large(course: Course) -> Answer:
+    try:
+        answer = await _ask(course, "large")
+    except GatewayError as error:
+        await demotion.note_refusal(course, error)
+        raise
     await demotion.note_large_answer()
-    return large, "large"
+    return answer
 
 
 async def _ask(course: Course, tier: Tier) -> Answer:
@@ -127,17 +132,21 @@ async def _attempt(course: Course, candidate: Candidate, *, deadline: float) -> 
     sent = time.monotonic()
     try:
         reply = await _adapter(candidate.provider).complete(request, deadline=deadline)
+        attempt.latency_ms = _ms_since(sent)
+        await charging.charge_answer(course, attempt, hold, reply)
     except ProviderError as error:
+        attempt.latency_ms = _ms_since(sent)
         await charging.charge_failure(course, attempt, hold, error)
         raise
     except BaseException:
         # A defect of ours, or the process ends: the call may have been billed all the same.
         await charging.charge_unknown(course, attempt, hold)
         raise
-    finally:
-        attempt.latency_ms = int((time.monotonic() - sent) * 1000)
-    await charging.charge_answer(course, attempt, hold, reply)
     return _judge(course, attempt, reply)
+
+
+def _ms_since(moment: float) -> int:
+    return int((time.monotonic() - moment) * 1000)
 
 
 def _judge(course: Course, attempt: Attempt, reply: ProviderReply) -> Answer:

@@ -34,7 +34,10 @@ def rolled_back() -> Iterator[None]:
 
 
 def price_form(**more: Any) -> dict[str, Any]:
-    bands = [{**EMPTY_BAND, "input": "1.25", "output": "10"}, {**EMPTY_BAND, "from_tokens": 200_000}]
+    bands = [
+        {**EMPTY_BAND, "input": "1.25", "output": "10"},
+        {**EMPTY_BAND, "input": "2.5", "output": "15", "from_tokens": 200_000},
+    ]
     return {
         "provider": "openai",
         "model": "gpt-test",
@@ -67,7 +70,8 @@ def test_an_operator_appends_a_price() -> None:
     [
         ({"bands": "[]"}, "bands", "required"),
         ({"bands": '[{"from_tokens": 0}]'}, "bands", "[0] needs exactly these"),
-        ({"bands": json.dumps([{**EMPTY_BAND, "output": 3}])}, "bands", "[0].output"),
+        ({"bands": json.dumps([{**EMPTY_BAND, "input": "1", "output": 3}])}, "bands", "[0].output"),
+        ({"bands": json.dumps([{**EMPTY_BAND, "input": "1"}])}, "bands", "[0].output"),
         ({"provider": "acme"}, "provider", "valid choice"),
         ({"model": ""}, "model", "required"),
         ({"valid_from_0": ""}, "valid_from", "required"),

@@ -30,7 +30,7 @@ from tests.ledger_world import charge_of, reserve, settle
 STEPS = int(os.environ.get("LEDGER_STEPS", "40"))
 EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "15"))
 
-amounts = st.integers(0, 2_000_000_000).map(lambda nano: nano * NANO_EURO)
+amounts = st.integers(1, 2_000_000_000).map(lambda nano: nano * NANO_EURO)
 users = st.sampled_from(["", "u-1", "u-2"])
 use_cases = st.sampled_from(["", "leads"])
 

@@ -180,6 +180,11 @@ def key() -> str:
     return f"aigov:answer:test:{uuid4().hex}"
 
 
+async def kept(process: AnswerCache, key: str) -> None:
+    await process.keep(key, REMEMBERED, ttl_s=60)
+    await process.end(key, REMEMBERED)
+
+
 def soon(wait_s: float = 5.0) -> float:
     return asyncio.get_running_loop().time() + wait_s
 
@@ -188,38 +193,38 @@ async def test_another_process_waits_for_the_answer_under_way(
     processes: tuple[AnswerCache, AnswerCache], key: str
 ) -> None:
     ours, theirs = processes
-    assert await ours.find_or_lead(key, deadline=soon()) is None
+    assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
     waiting = asyncio.create_task(theirs.find_or_lead(key, deadline=soon()))
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    await ours.remember(key, REMEMBERED, ttl_s=60)
-    assert await waiting == REMEMBERED
+    await kept(ours, key)
+    assert await waiting == (REMEMBERED, False)
 
 
 async def test_another_process_asks_itself_when_the_first_gives_up(
     processes: tuple[AnswerCache, AnswerCache], key: str
 ) -> None:
     ours, theirs = processes
-    assert await ours.find_or_lead(key, deadline=soon()) is None
+    assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
     waiting = asyncio.create_task(theirs.find_or_lead(key, deadline=soon()))
     await asyncio.sleep(0.05)
-    await ours.give_up(key)
-    assert await waiting is None
+    await ours.end(key, None)
+    assert await waiting == (None, True)
 
 
 async def test_nobody_waits_beyond_the_deadline(processes: tuple[AnswerCache, AnswerCache], key: str) -> None:
     ours, theirs = processes
-    assert await ours.find_or_lead(key, deadline=soon()) is None
-    assert await ours.find_or_lead(key, deadline=soon(0.05)) is None
-    assert await theirs.find_or_lead(key, deadline=soon(0.05)) is None
+    assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
+    assert await ours.find_or_lead(key, deadline=soon(0.05)) == (None, False)
+    assert await theirs.find_or_lead(key, deadline=soon(0.05)) == (None, True)
 
 
 async def test_an_answer_is_read_as_it_was_written(
     processes: tuple[AnswerCache, AnswerCache], key: str
 ) -> None:
     ours, theirs = processes
-    await ours.remember(key, REMEMBERED, ttl_s=60)
-    assert await theirs.find_or_lead(key, deadline=soon()) == REMEMBERED
+    await ours.keep(key, REMEMBERED, ttl_s=60)
+    assert await theirs.find_or_lead(key, deadline=soon()) == (REMEMBERED, False)
 
 
 async def test_an_answer_that_is_too_large_is_handed_over_but_not_kept(
@@ -227,22 +232,48 @@ async def test_an_answer_that_is_too_large_is_handed_over_but_not_kept(
 ) -> None:
     monkeypatch.setattr(cache, "ANSWER_BYTES_MAX", 10)
     ours, theirs = processes
-    assert await ours.find_or_lead(key, deadline=soon()) is None
+    assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
     waiting = asyncio.create_task(ours.find_or_lead(key, deadline=soon()))
     await asyncio.sleep(0)
-    await ours.remember(key, REMEMBERED, ttl_s=60)
-    assert await waiting == REMEMBERED
-    assert await theirs.find_or_lead(key, deadline=soon()) is None
+    await kept(ours, key)
+    assert await waiting == (REMEMBERED, False)
+    assert await theirs.find_or_lead(key, deadline=soon()) == (None, True)
 
 
 async def test_without_valkey_there_is_no_cache_and_no_error(key: str) -> None:
     nowhere = Redis.from_url("redis://127.0.0.1:1/0", retry=Retry(NoBackoff(), 0))
     async with nowhere as valkey:
         alone = AnswerCache(valkey)
-        assert await alone.find_or_lead(key, deadline=soon()) is None
+        assert await alone.find_or_lead(key, deadline=soon()) == (None, True)
         waiting = asyncio.create_task(alone.find_or_lead(key, deadline=soon()))
         await asyncio.sleep(0)
-        await alone.remember(key, REMEMBERED, ttl_s=60)
-        assert await waiting == REMEMBERED, "within a process identical requests still share one call"
-        assert await alone.find_or_lead(key, deadline=soon()) is None
-        await alone.give_up(key)
+        await kept(alone, key)
+        assert await waiting == (REMEMBERED, False), (
+            "within a process identical requests still share one call"
+        )
+        assert await alone.find_or_lead(key, deadline=soon()) == (None, True)
+        await alone.end(key, None)
+
+
+async def test_a_damaged_entry_is_none(processes: tuple[AnswerCache, AnswerCache], key: str) -> None:
+    ours, _ = processes
+    async with Redis.from_url(settings.REDIS_URL) as valkey:
+        await valkey.set(key, b'{"answer": {"another": "release"}}', ex=60)
+    assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
+    await kept(ours, key)
+    assert await ours.find_or_lead(key, deadline=soon()) == (REMEMBERED, False)
+
+
+async def test_nobody_ends_what_another_process_leads(
+    processes: tuple[AnswerCache, AnswerCache], key: str
+) -> None:
+    ours, theirs = processes
+    assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
+    await theirs.end(key, None)
+    assert await theirs.find_or_lead(key, deadline=soon(0.1)) == (None, True), (
+        "waited, as the claim was there"
+    )
+    waited = asyncio.create_task(AnswerCache(theirs._valkey).find_or_lead(key, deadline=soon()))
+    await asyncio.sleep(0.1)
+    await kept(ours, key)
+    assert await waited == (REMEMBERED, False)

@@ -132,3 +132,21 @@ def test_all_raw_signals_are_kept() -> None:
     assert kept["low_logprob"] == pytest.approx(log(0.5))
     assert kept["min_margin"] == pytest.approx(log(0.3 / 0.05))
     assert Signals().as_json() == {}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/missing"},
+        {"$ref": "#"},
+        {"$ref": "http://127.0.0.1:9/schema.json"},
+    ],
+)
+def test_a_schema_that_leads_nowhere_is_met_by_nothing_and_fetches_nothing(schema: dict[str, Any]) -> None:
+    assert confidence(reply("{}", parsed={}), response_schema=schema) == (0.0, "failed_check:schema")
+
+
+def test_no_regular_expression_of_the_callers_is_run() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}}
+    answer = reply("{}", parsed={"x": "a" * 60 + "!"}, verbalized=0.9)
+    assert confidence(answer, response_schema=schema) == (0.9, "uncalibrated:verbalized")

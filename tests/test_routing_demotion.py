@@ -13,7 +13,9 @@ from aigov.errors import BudgetExceeded, BudgetUnavailable, GatewayError, ModelN
 from aigov.organizations.models import Organization
 from aigov.registry.values import set_value
 from budgets import accounts
+from providers.failover import Candidate
 from routing import demotion
+from routing.course import Attempt
 from routing.models import Demotion
 from tests.conftest import Sandbox, Server, month_account
 
@@ -118,6 +120,8 @@ def test_failed_providers_demote_until_a_large_model_answers(
     ("error", "cause"),
     [
         (BudgetExceeded("x"), "budget"),
+        (BudgetExceeded("x", metadata={"scope": "use_case"}), "budget"),
+        (BudgetExceeded("x", metadata={"scope": "user"}), None),
         (BudgetExceeded("x", code="in_flight_budget_exhausted"), None),
         (NoProviderAvailable("x"), "providers"),
         (ModelNotPriced("x"), None),
@@ -125,7 +129,13 @@ def test_failed_providers_demote_until_a_large_model_answers(
     ],
 )
 def test_what_demotes(error: GatewayError, cause: str | None) -> None:
-    assert demotion.cause_of(error) == cause
+    failed = Attempt(Candidate("openai", "gpt-4o", "large"), "failed")
+    assert demotion.cause_of(error, [failed]) == cause
+
+
+def test_lack_of_time_is_no_failure_of_the_providers() -> None:
+    rejected = Attempt(Candidate("openai", "gpt-4o-mini", "small"), "failed")
+    assert demotion.cause_of(NoProviderAvailable("x"), [rejected]) is None
 
 
 def test_a_budgets_demotion_ends_with_its_month(

@@ -1,5 +1,7 @@
 """The way of a request: which model answers, what is charged, what the caller is told."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -9,9 +11,10 @@ import openai
 import psycopg
 import pytest
 
-from aigov import clock, database
+from aigov import clock, database, snapshots
 from aigov.organizations.models import Organization
 from aigov.registry.values import set_value
+from budgets import ledger
 from budgets.models import CostRecord, Hold
 from routing.models import Decision
 from tests.conftest import Sandbox, Server, month_account
@@ -212,6 +215,10 @@ def test_a_structured_answer_is_parsed(api: httpx2.Client) -> None:
         ({"labels": ["A", "A"]}, "labels"),
         ({"labels": ["A"], "response_schema": {"type": "object"}}, "response_schema"),
         ({"response_schema": {"type": "nonsense"}}, "response_schema"),
+        ({"response_schema": {"$ref": "http://127.0.0.1/x"}}, "response_schema"),
+        ({"labels": ["A", "\"a\""]}, "labels"),
+        ({"metadata": {"use_case": "x" * 201}}, "metadata.use_case"),
+        ({"metadata": {"use_case": 5}}, "metadata.use_case"),
         ({"confidence_threshold": 1.5}, "confidence_threshold"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"temprature": 1}, "temprature"),
@@ -364,3 +371,34 @@ def test_without_the_database_nothing_is_sent_and_it_is_said_at_once(
     assert (response.status_code, response.json()["error"]["code"]) == (503, "budget_unavailable")
     assert response.headers["retry-after"] == "1"
     assert sandbox.stats()["calls"] == {}
+
+
+def test_a_paid_answer_is_given_though_the_database_went_away_meanwhile(
+    api: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_fresh(_: Any) -> bool:
+        return False
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as thread:
+        call = thread.submit(api.post, PATH, json=body("[[delay:600]][[confidence:0.3@small]]" + LEAD))
+        time.sleep(0.3)
+        patched.setattr(snapshots.Snapshot, "is_fresh", property(is_fresh))
+        response = call.result()
+    assert (response.status_code, response.json()["route"]) == (200, "degraded")
+
+
+def test_a_defect_after_the_call_is_charged_and_recorded(
+    api: httpx2.Client, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(**_: Any) -> None:
+        raise psycopg.DataError("a value that the ledger cannot take")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "settle", broken)
+        response = api.post(PATH, json=body(tier="small"))
+    assert response.status_code == 500
+    record = CostRecord.objects.get(organization=organization)
+    assert (record.estimated, record.reason, record.cost_eur) == (True, "broken_off", record.held_eur)
+    decision = Decision.objects.get(organization=organization)
+    assert (decision.error_code, decision.cost_eur) == ("internal_error", record.cost_eur)
+    assert not Hold.objects.filter(organization=organization).exists()

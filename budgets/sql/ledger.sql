@@ -40,7 +40,7 @@ DECLARE
     refusing budget_accounts;
     accounts integer := 0;
 BEGIN
-    IF p_amount IS NULL OR p_amount < 0 THEN
+    IF p_amount IS NULL OR p_amount <= 0 THEN
         RAISE EXCEPTION 'a hold must have an amount' USING ERRCODE = 'check_violation';
     END IF;
     FOR account IN SELECT * FROM ledger_lock_accounts(p_organization, p_month, p_user, p_use_case) LOOP
@@ -129,7 +129,8 @@ BEGIN
     SELECT
         e.organization_id, e.month, e."user", e.use_case, e.completion_id, e.attempt, e.purpose, e.provider, e.model,
         e.tier, COALESCE(p_price, e.price_id), e.fx_rate_id, e.metadata, e.id, clock_timestamp(), 0,
-        p_cost_eur - e.cost_eur, p_cost_usd - e.cost_usd, e.eur_per_usd, false, false, 'late_answer', p_service_tier,
+        p_cost_eur - e.cost_eur, p_cost_usd - e.cost_usd, e.eur_per_usd, false, p_cost_eur > e.held_eur,
+        'late_answer', p_service_tier,
         p_request, p_input, p_cache_read, p_cache_write_5m, p_cache_write_1h, p_output, p_reasoning, p_raw_usage
     FROM ai_costs e
     WHERE e.hold_id = p_id AND e.reason = 'expired' AND NOT p_estimated
@@ -151,6 +152,8 @@ DECLARE
 BEGIN
     DELETE FROM budget_holds h WHERE h.id = p_id RETURNING * INTO hold;
     IF hold.id IS NULL THEN
+        -- It may have expired before it was known that nothing was billed.
+        PERFORM ledger_correct_late(p_id, 0, 0, false, '', '', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
         RETURN false;
     END IF;
     PERFORM ledger_move(hold.organization_id, hold.month, hold."user", hold.use_case, 0, -hold.amount_eur);
@@ -186,6 +189,11 @@ END $$;
 CREATE TRIGGER cost_record_keep BEFORE UPDATE OR DELETE ON ai_costs
     FOR EACH ROW EXECUTE FUNCTION cost_record_keep();
 
+CREATE TRIGGER cost_record_keep_all BEFORE TRUNCATE ON ai_costs
+    FOR EACH STATEMENT EXECUTE FUNCTION aigov_append_only();
+
+CREATE TRIGGER fx_rate_keep_all BEFORE TRUNCATE ON fx_rates
+    FOR EACH STATEMENT EXECUTE FUNCTION aigov_append_only();
 CREATE TRIGGER fx_rate_append_only BEFORE UPDATE OR DELETE ON fx_rates
     FOR EACH ROW EXECUTE FUNCTION aigov_append_only();
 CREATE TRIGGER fx_rate_notify AFTER INSERT ON fx_rates

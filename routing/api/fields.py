@@ -1,9 +1,12 @@
 """Fields and limits that the faces of the gateway share."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
 from rest_framework import serializers
+
+from routing.confidence.signals import plain_label
 
 NAME_CHARACTERS_MAX = 200
 MESSAGES_MAX = 1_000
@@ -53,6 +56,8 @@ class JsonSchema(serializers.Field[dict[str, Any], Any, Any, Any]):
             Draft202012Validator.check_schema(data)
         except SchemaError as error:
             raise serializers.ValidationError(f"Is not a JSON Schema: {error.message[:300]}") from error
+        if any(not str(target).startswith("#") for target in _references(data)):
+            raise serializers.ValidationError("May refer to its own definitions only (“#/…”).")
         return data
 
     def to_representation(self, value: Any) -> Any:
@@ -70,6 +75,29 @@ class Strict(serializers.Serializer[Any]):
                         {name: "This parameter is not supported."}, code="unsupported_parameter"
                     )
         return super().to_internal_value(data)
+
+
+def _references(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        yield from (node[name] for name in ("$ref", "$dynamicRef") if name in node)
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _references(child)
+
+
+def use_case_of(data: dict[str, Any]) -> str:
+    """The use case of valid `data`: its own field, else the one among its tags."""
+    named = data["use_case"] or (data["metadata"] or {}).get("use_case") or ""
+    if not isinstance(named, str) or len(named) > NAME_CHARACTERS_MAX:
+        message = f"Must be a string of at most {NAME_CHARACTERS_MAX} characters."
+        raise serializers.ValidationError({"metadata": {"use_case": message}})
+    return named
+
+
+def check_labels(labels: list[str] | None) -> list[str] | None:
+    """Makes sure that an answer can be told to be one of the labels."""
+    if labels and len({plain_label(label) for label in labels}) < len(labels):
+        raise serializers.ValidationError("Labels must differ in more than case, quotes and punctuation.")
+    return labels
 
 
 def _check_tag(name: str, value: Any) -> None:

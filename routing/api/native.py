@@ -47,9 +47,7 @@ class CompletionRequestSerializer(Strict):
     metadata = Tags(default=dict)
 
     def validate_labels(self, labels: list[str] | None) -> list[str] | None:
-        if labels and len({label.casefold() for label in labels}) < len(labels):
-            raise serializers.ValidationError("Each label may be there only once.")
-        return labels
+        return fields.check_labels(labels)
 
     def validate_stream(self, stream: bool) -> bool:
         if stream:
@@ -153,7 +151,7 @@ def completion_request(data: dict[str, Any]) -> CompletionRequest:
     return CompletionRequest(
         messages=tuple(Message(**message) for message in data["messages"]),
         tier=data["tier"],
-        use_case=data["use_case"] or str(data["metadata"].get("use_case", "")),
+        use_case=fields.use_case_of(data),
         user=data["user"],
         labels=tuple(data["labels"] or ()),
         response_schema=data["response_schema"],

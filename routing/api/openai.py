@@ -104,6 +104,14 @@ class ChatCompletionRequestSerializer(Strict):
             raise serializers.ValidationError(f"Must be a string or at most {fields.STOPS_MAX} strings.")
         return tuple(stops)
 
+    def validate_labels(self, labels: list[str]) -> list[str] | None:
+        return fields.check_labels(labels)
+
+    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
+        if data["labels"] and (data["response_format"] or {}).get("type") == "json_schema":
+            raise serializers.ValidationError({"labels": "Give either labels or a response_format."})
+        return data
+
     def validate_stream(self, stream: bool | None) -> bool:
         if stream:
             raise serializers.ValidationError("Streaming is not supported yet.", code="unsupported_value")
@@ -133,7 +141,7 @@ def completion_request(data: dict[str, Any]) -> CompletionRequest:
         messages=tuple(Message(ROLES[m["role"]], m["content"]) for m in data["messages"]),  # type: ignore[arg-type]
         tier=model if model in TIERS else "auto",
         model=None if model in TIERS else model,
-        use_case=data["use_case"] or str(metadata.get("use_case", "")),
+        use_case=fields.use_case_of(data),
         user=data["user"] or "",
         labels=tuple(data["labels"]),
         response_schema=schema["schema"] if schema else None,

@@ -11,8 +11,16 @@ from math import exp
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from providers.types import ProviderReply, Token
+
+# The schema is the caller's: nothing is fetched for it (an empty registry), and no regular expression of theirs
+# is run, since one can keep the process busy for hours.
+_IGNORED: dict[str, Any] = {"pattern": None, "patternProperties": None}
+_Validator = extend(Draft202012Validator, _IGNORED)
 
 _LABEL_TRIMMINGS = " \t\r\n\"'`*.,:;!()[]"
 
@@ -62,11 +70,15 @@ def signals_of(
 
 def match_label(content: str, labels: Iterable[str]) -> str | None:
     """The label that `content` is, but for case, quotes and punctuation around it; else None."""
-    said = content.strip(_LABEL_TRIMMINGS).casefold()
     for label in labels:
         if content.strip() == label:
             return label
-    return next((label for label in labels if label.strip(_LABEL_TRIMMINGS).casefold() == said), None)
+    return next((label for label in labels if plain_label(label) == plain_label(content)), None)
+
+
+def plain_label(text: str) -> str:
+    """`text` without case, and without quotes and punctuation around it."""
+    return text.strip(_LABEL_TRIMMINGS).casefold()
 
 
 def label_probability(tokens: Sequence[Token], labels: Sequence[str], chosen: str) -> float | None:
@@ -124,6 +136,14 @@ def _failed_check(
         return "empty"
     if labels and match_label(reply.content, labels) is None:
         return "label"
-    if response_schema is not None and not Draft202012Validator(response_schema).is_valid(reply.parsed):
+    if response_schema is not None and not _fits(response_schema, reply.parsed):
         return "schema"
     return None
+
+
+def _fits(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether `value` meets the caller's schema; nothing meets one that leads nowhere or in a circle."""
+    try:
+        return _Validator(schema, registry=Registry()).is_valid(value)
+    except (Unresolvable, RecursionError):
+        return False

@@ -142,7 +142,7 @@ class Driver:
                 assert (spent, held) == (account.spent, account.held), (scope, subject)
 
     def amount(self) -> Decimal:
-        return self.chance.randrange(2_000_000_000) * NANO_EURO
+        return self.chance.randrange(1, 2_000_000_000) * NANO_EURO
 
     def take(self) -> Hold:
         return self.open.pop(self.chance.randrange(len(self.open)))

@@ -81,7 +81,7 @@ def set_cap(organization: Organization, cap: Decimal) -> None:
 def create(
     *, name: str, tenant: str | None, time_zone: str | None, cap: Decimal | None
 ) -> tuple[Organization, str]:
-    """The organization with its month opened, its cap that of `cap` euro where one is given, and a new key."""
+    """The organization with its month opened, its cap `cap` euro where one is given, and a new key."""
     organization = create_organization(name=name, tenant=tenant, time_zone=time_zone, acting=ACTING)
     if cap is not None:
         set_cap(organization, cap)
