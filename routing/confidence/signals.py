@@ -17,10 +17,10 @@ from referencing.exceptions import Unresolvable
 
 from providers.types import ProviderReply, Token
 
-# The schema is the caller's: nothing is fetched for it (an empty registry), and no regular expression of theirs
-# is run, since one can keep the process busy for hours.
+# The schema is the caller's: nothing is fetched for it (an empty registry), and no regular expression of
+# theirs is run, since one can keep the process busy for hours.
 _IGNORED: dict[str, Any] = {"pattern": None, "patternProperties": None}
-_Validator = extend(Draft202012Validator, _IGNORED)
+_Validator = extend(Draft202012Validator, _IGNORED)  # type: ignore[no-untyped-call]
 
 _LABEL_TRIMMINGS = " \t\r\n\"'`*.,:;!()[]"
 
@@ -144,6 +144,6 @@ def _failed_check(
 def _fits(schema: Mapping[str, Any], value: Any) -> bool:
     """Whether `value` meets the caller's schema; nothing meets one that leads nowhere or in a circle."""
     try:
-        return _Validator(schema, registry=Registry()).is_valid(value)
+        return bool(_Validator(schema, registry=Registry()).is_valid(value))
     except (Unresolvable, RecursionError):
         return False
