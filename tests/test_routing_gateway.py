@@ -216,7 +216,7 @@ def test_a_structured_answer_is_parsed(api: httpx2.Client) -> None:
         ({"labels": ["A"], "response_schema": {"type": "object"}}, "response_schema"),
         ({"response_schema": {"type": "nonsense"}}, "response_schema"),
         ({"response_schema": {"$ref": "http://127.0.0.1/x"}}, "response_schema"),
-        ({"labels": ["A", "\"a\""]}, "labels"),
+        ({"labels": ["A", '"a"']}, "labels"),
         ({"metadata": {"use_case": "x" * 201}}, "metadata.use_case"),
         ({"metadata": {"use_case": 5}}, "metadata.use_case"),
         ({"confidence_threshold": 1.5}, "confidence_threshold"),
@@ -402,3 +402,9 @@ def test_a_defect_after_the_call_is_charged_and_recorded(
     decision = Decision.objects.get(organization=organization)
     assert (decision.error_code, decision.cost_eur) == ("internal_error", record.cost_eur)
     assert not Hold.objects.filter(organization=organization).exists()
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/chat/completions"])
+def test_an_idempotency_key_is_refused_rather_than_ignored(api: httpx2.Client, path: str) -> None:
+    response = api.post(path, json={**body(), "model": "auto"}, headers={"Idempotency-Key": "k-1"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "Idempotency-Key")

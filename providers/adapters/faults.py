@@ -177,16 +177,19 @@ def _text(value: Any) -> str:
 
 
 def refuses_logprobs(error: CallerError) -> bool:
-    """Whether a model has said that it gives no log-probabilities."""
-    named = "logprobs" in (error.param or "") or "logprobs" in error.message
+    """Whether a model has said that it gives no log-probabilities.
+
+    Where the provider names the parameter, that alone counts: its message may quote the caller's own schema.
+    """
+    named = "logprobs" in (error.param or error.message)
     unsupported = error.code in _UNSUPPORTED_CODES or _UNSUPPORTED_TEXT.search(error.message) is not None
     return named and unsupported
 
 
 def refuses_structured_output(error: CallerError) -> bool:
     """Whether a model has said that it has no structured output; a refused schema is the caller's error."""
-    if (error.param or "").startswith("response_format") and error.code in _UNSUPPORTED_CODES:
-        return True
+    if error.param is not None and error.code in _UNSUPPORTED_CODES:
+        return error.param.startswith("response_format")
     return _STRUCTURED_TEXT.search(error.message) is not None
 
 

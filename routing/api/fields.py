@@ -1,11 +1,12 @@
 """Fields and limits that the faces of the gateway share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
 from rest_framework import serializers
 
+from aigov.errors import BadRequest
 from routing.confidence.signals import plain_label
 
 NAME_CHARACTERS_MAX = 200
@@ -82,6 +83,16 @@ def _references(node: Any) -> Iterator[Any]:
         yield from (node[name] for name in ("$ref", "$dynamicRef") if name in node)
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from _references(child)
+
+
+def refuse_idempotency_key(headers: Mapping[str, str]) -> None:
+    """A client that relies on `Idempotency-Key` must learn that it is not honoured, or it pays twice."""
+    if "idempotency-key" in headers:
+        raise BadRequest(
+            "Idempotency-Key is not supported yet; without it each request is a call of its own.",
+            param="Idempotency-Key",
+            code="unsupported_parameter",
+        )
 
 
 def use_case_of(data: dict[str, Any]) -> str:

@@ -120,6 +120,7 @@ class CompletionsView(ApiView):
     )
     async def post(self, request: Request) -> JsonResponse:
         principal: Principal = request.auth  # type: ignore[assignment]
+        fields.refuse_idempotency_key(request.headers)
         form = CompletionRequestSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         completion = await gateway.complete(

@@ -123,6 +123,7 @@ async def chat_completions(request: HttpRequest) -> JsonResponse:
     """Answers as OpenAI's endpoint does, with an `aigov` object and `x-ai-*` headers beside it."""
     principal = principal_of(request.headers)
     require_scope(principal, Scope.COMPLETIONS_WRITE)
+    fields.refuse_idempotency_key(request.headers)
     form = ChatCompletionRequestSerializer(data=parse_json(request.body))
     form.is_valid(raise_exception=True)
     completion = await gateway.complete(
