@@ -42,6 +42,7 @@ LEAD = {
     "metadata": {"lead_id": "L-%d"},
 }
 TEXT = {"messages": [{"role": "user", "content": "Contract %d: summarise it in one sentence."}]}
+REPEATED = {**LEAD, "messages": [{"role": "user", "content": "We need 500 seats by March."}], "metadata": {}}
 FORWARDED = {
     "model": "gpt-4o-mini",
     "messages": LEAD["messages"],
@@ -53,7 +54,10 @@ FORWARDED = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured of which process; `wait_ms` is what the provider takes."""
+    """What is measured of which process; `wait_ms` is what the provider takes.
+
+    `governed`: each answer is to have its cost record in the end.
+    """
 
     name: str
     process: Measured
@@ -78,13 +82,13 @@ def main() -> None:
     upstream_port = embedded.free_port()
     with stand.services(upstream_port), ExitStack() as stack:
         world = set_up()
-        completing, holding = map(world.make_organization, ("completes", "holds alone"))
-        key = world.key_of(completing)
+        completing, repeating, holding = map(world.make_organization, ("completes", "repeats", "holds"))
+        keys = world.key_of(completing), world.key_of(repeating)
         servers = start(stack, upstream_port)
         print(introduction(load_average))
         found = Report.of_machine(load_average, {"rounds": ROUNDS, "wait_ms": WAIT_MS})
         found.memory_mb["after its start"] = servers.web.memory_mb()
-        cases = cases_of(servers, key)
+        cases = cases_of(servers, *keys)
         answered = warm_up(cases)
         for number in range(1, ROUNDS + 1):
             print(f"round {number} of {ROUNDS} …", file=sys.stderr)
@@ -130,11 +134,13 @@ def start(stack: ExitStack, upstream_port: int) -> Servers:
     )
 
 
-def cases_of(servers: Servers, key: str) -> list[Case]:
+def cases_of(servers: Servers, key: str, key_of_repeats: str) -> list[Case]:
+    """A repeated question is answered from the cache, so it is asked as an organization of its own."""
     web, forward = servers.web, servers.forward
     native = Question.post(web.port, "/api/v1/completions", key=key, body=LEAD)
     chat = Question.post(web.port, "/v1/chat/completions", key=key, body={"model": "auto", **LEAD})
     text = Question.post(web.port, "/v1/chat/completions", key=key, body={"model": "auto", **TEXT})
+    again = Question.post(web.port, "/api/v1/completions", key=key_of_repeats, body=REPEATED)
     bare = Question.post(forward.port, "/v1/chat/completions", key="none", body=FORWARDED)
     waiting: Any = {"seconds": WAITING_SECONDS, "connections": WAITING_CONNECTIONS, "wait_ms": WAIT_MS}
     return [
@@ -143,6 +149,7 @@ def cases_of(servers: Servers, key: str) -> list[Case]:
         Case("/api/v1/completions, a label", web, native),
         Case("/v1/chat/completions, a label", web, chat),
         Case("/v1/chat/completions, a text", web, text),
+        Case("/api/v1/completions, from cache", web, again, FLOOR_SECONDS, governed=False),
         Case(BARE, forward, bare, governed=False, **waiting),
         Case("/api/v1/completions, a label", web, native, **waiting),
     ]

@@ -66,7 +66,7 @@ class Answers:
 
 
 def ask(question: Question, *, connections: int, seconds: float) -> Answers:
-    """Puts `question` on all connections for `seconds`; raises a group with `WrongAnswer`, or TimeoutError."""
+    """Puts `question` on all connections for `seconds`; raises a group of `WrongAnswer`, or TimeoutError."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_ask(question, connections, seconds))
 
@@ -79,6 +79,8 @@ async def _ask(question: Question, connections: int, seconds: float) -> Answers:
         for _ in range(connections):
             clients.create_task(_client(question.port, requests, began + seconds, latencies))
     answered = sorted(latency for latency in latencies if latency is not None)
+    if not answered:
+        raise WrongAnswer("every call was refused (503)")
     return Answers(time.perf_counter() - began, answered, len(latencies) - len(answered))
 
 

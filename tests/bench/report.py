@@ -57,7 +57,7 @@ def table(report: Report, *, no_op: str, bare: str) -> str:
         [
             *cpu_lines(report.cases, no_op, bare),
             f"\nMilliseconds added to a provider that takes {report.settings['wait_ms']} ms",
-            f"{'':<34}{'p50':>24}{'p95':>24}{'p99':>24}{'per s':>8}",
+            f"{'':<34}{'p50':>25}{'p95':>25}{'p99':>25}{'per s':>8}",
             *(f"{name:<34}{added(runs)}" for name, runs in report.waiting.items()),
             "\nThe ledger alone: holds taken and settled on one account, a second",
             *(f"{name:<34}{spread(pairs, 0):>24}" for name, pairs in report.pairs_per_s.items()),
@@ -69,10 +69,10 @@ def table(report: Report, *, no_op: str, bare: str) -> str:
 
 
 def refusals(report: Report) -> Iterator[str]:
-    every = [run for runs in (*report.cases.values(), *report.waiting.values()) for run in runs]
-    if refused := sum(run.refused for run in every):
-        answered = sum(run.answers for run in every)
-        yield f"\n{refused:,} calls were refused (503), beside {answered:,} that were answered."
+    for name, runs in (*report.cases.items(), *report.waiting.items()):
+        if refused := sum(run.refused for run in runs):
+            answers = sum(run.answers for run in runs)
+            yield f"\n{name}: {refused:,} calls refused (503), beside {answers:,} answered"
 
 
 def cpu_lines(cases: Mapping[str, Sequence[Figures]], no_op: str, bare: str) -> Iterator[str]:
@@ -92,7 +92,7 @@ def cpu_lines(cases: Mapping[str, Sequence[Figures]], no_op: str, bare: str) -> 
 
 def added(runs: Sequence[Figures]) -> str:
     columns = ([getattr(run, name) for run in runs] for name in ("p50_ms", "p95_ms", "p99_ms"))
-    latencies = "".join(f"{spread(column, 1):>24}" for column in columns)
+    latencies = "".join(f"{spread(column, 0):>25}" for column in columns)
     return f"{latencies}{median(run.per_s for run in runs):>8.0f}"
 
 
