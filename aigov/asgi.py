@@ -16,6 +16,7 @@ django_application = get_asgi_application()
 
 from aigov import background, database, snapshots  # noqa: E402
 from aigov.web.body_limit import Application, Message, Receive, Send, limited  # noqa: E402
+from providers.breaker import breaker_opened  # noqa: E402
 from routing import cache, gateway  # noqa: E402
 
 DRAIN_S = 30.0
@@ -31,6 +32,7 @@ async def lifespan() -> AsyncIterator[None]:
         snapshots.kept_fresh(),
         cache.cache_opened(),
         gateway.adapters_opened(),
+        breaker_opened(),
     ):
         try:
             yield

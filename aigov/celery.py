@@ -12,6 +12,11 @@ app.autodiscover_tasks()
 app.conf.beat_schedule = {
     # A task that waited longer than its period is of no use: the next one does its work.
     "expire-holds": {"task": "budgets.tasks.expire_holds", "schedule": 15.0, "options": {"expires": 15.0}},
+    "probe-providers": {
+        "task": "providers.tasks.probe_providers",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

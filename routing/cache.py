@@ -162,7 +162,9 @@ class AnswerCache:
         if time.monotonic() < self._left_alone_until:
             return default
         try:
-            return await command()
+            # Not redis' own time-out, in which Python 3.11 can lose a cancellation.
+            async with asyncio.timeout(WAIT_S):
+                return await command()
         except (RedisError, OSError, TimeoutError):
             self._left_alone_until = time.monotonic() + LEFT_ALONE_S
             return default
@@ -231,8 +233,8 @@ async def cache_opened() -> AsyncIterator[None]:
         settings.REDIS_URL,
         max_connections=CONNECTIONS_MAX,
         timeout=WAIT_S,
-        socket_timeout=WAIT_S,
-        socket_connect_timeout=WAIT_S,
+        socket_timeout=None,
+        socket_connect_timeout=None,
         retry=Retry(NoBackoff(), 0),
     )
     loop = asyncio.get_running_loop()

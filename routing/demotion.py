@@ -89,7 +89,8 @@ def cause_of(error: GatewayError, attempts: Sequence[Attempt]) -> Cause | None:
     """Why `error` demotes a route; None: it does not. One user's cap is no reason for all the others."""
     if isinstance(error, BudgetExceeded):
         return None if error.in_flight or error.metadata.get("scope") == "user" else "budget"
-    failed = any(attempt.candidate.tier == "large" and attempt.outcome == "failed" for attempt in attempts)
+    outcomes = {attempt.outcome for attempt in attempts if attempt.candidate.tier == "large"}
+    failed = bool(outcomes & {"failed", "skipped_circuit_open"})
     return "providers" if isinstance(error, NoProviderAvailable) and failed else None
 
 

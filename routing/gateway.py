@@ -2,7 +2,7 @@
 
     complete   the answer of an identical request, else a new one; record the decision
     _route     the small model's answer where it is sure enough, else the large one's, else the small one's
-    _ask       the tier's models in turn, until one answers
+    _ask       the tier's models in turn, but for those whose circuit is open, until one answers
     _attempt   hold the worst case → call the provider → settle → judge the answer
 
 Only this module calls a provider, and only under a hold. Each hold is ended before its attempt is over,
@@ -24,6 +24,7 @@ from aigov.organizations.principals import Principal
 from providers import failover
 from providers.adapters import open_adapters
 from providers.adapters.base import Adapter
+from providers.breaker import breaker
 from providers.errors import ProviderError
 from providers.failover import Candidate
 from providers.types import ProviderReply, ProviderRequest, Tier
@@ -115,9 +116,13 @@ async def _ask(course: Course, tier: Tier) -> Answer:
     for number, candidate in enumerate(candidates, start=1):
         if course.remaining_s <= 0:
             break
+        if not await breaker().admits(candidate.provider, candidate.model):
+            course.attempts.append(Attempt(candidate, "skipped_circuit_open"))
+            continue
         deadline = course.deadline_of_attempt(candidates_left=len(candidates) - number)
         try:
-            return await _attempt(course, candidate, deadline=deadline)
+            async with breaker().watched(candidate.provider, candidate.model):
+                return await _attempt(course, candidate, deadline=deadline)
         except ProviderError as error:
             if not error.failover:
                 raise BadRequest(error.message, code="provider_refused") from error

@@ -24,6 +24,7 @@ from aigov.organizations.keys import create_api_key
 from aigov.organizations.models import Organization, Scope
 from budgets import accounts, ledger
 from budgets.models import BudgetAccount
+from providers.breaker import breaker, turn_switch
 
 CALL_TIMEOUT_S = 30.0
 
@@ -75,6 +76,10 @@ def month_account(organization: Organization) -> BudgetAccount:
     return accounts.open_month(organization=organization)
 
 
+async def refresh_circuits() -> None:
+    await breaker().refresh()
+
+
 class Server:
     """The web process's application, served over HTTP from a thread, so that tests can look inside."""
 
@@ -122,7 +127,15 @@ def server(database: None) -> Iterator[Server]:
 
 
 @pytest.fixture
-def make_client(server: Server) -> Iterator[Callable[..., httpx2.Client]]:
+def closed_circuits(server: Server, settings: Any) -> None:
+    """Whatever failed in the tests before: the providers begin anew."""
+    for provider in settings.PROVIDERS:
+        turn_switch(provider=provider, model="*", to="automatic")
+    asyncio.run_coroutine_threadsafe(refresh_circuits(), server.loop).result(timeout=10)
+
+
+@pytest.fixture
+def make_client(server: Server, closed_circuits: None) -> Iterator[Callable[..., httpx2.Client]]:
     """Makes clients of the API with a new key each, with all scopes unless told otherwise."""
     with contextlib.ExitStack() as stack:
 
@@ -165,7 +178,7 @@ class Sandbox:
 
 
 @pytest.fixture
-def sandbox(settings: Any) -> Iterator[Sandbox]:
+def sandbox(settings: Any, closed_circuits: None) -> Iterator[Sandbox]:
     """The sandbox, without any fault, its counts at zero."""
     sandbox = Sandbox(settings.PROVIDERS["anthropic"]["base_url"])
     sandbox.reset()

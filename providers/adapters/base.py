@@ -106,9 +106,10 @@ class SdkAdapter(abc.ABC):
         return await self.complete(request, deadline=deadline)
 
     async def probe(self, *, deadline: float) -> None:
+        raw = await self._answer(self._client.models.with_raw_response.list(), deadline)
         try:
-            await self._answer(self._client.models.list(), deadline)
-        except ValueError as error:
+            json.loads(raw.http_response.content)["data"]
+        except (TypeError, ValueError, LookupError, RecursionError) as error:
             raise Malformed(f"the answer of {self.name} cannot be read", provider=self.name) from error
 
     async def aclose(self) -> None:
