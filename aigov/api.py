@@ -5,7 +5,18 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.views import APIView
+
+
+class JsonAlone(BaseContentNegotiation):
+    """We speak JSON, whatever a client would like better."""
+
+    def select_parser(self, request: Any, parsers: Any) -> Any:
+        return DefaultContentNegotiation().select_parser(request, parsers)
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 class ApiView(APIView):
@@ -15,6 +26,8 @@ class ApiView(APIView):
     that they need no thread. A handler on the hot path returns a `JsonResponse`, since Django renders DRF's
     `Response` in a thread.
     """
+
+    content_negotiation_class = JsonAlone
 
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: Any, **kwargs: Any

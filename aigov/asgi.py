@@ -16,12 +16,21 @@ django_application = get_asgi_application()
 
 from aigov import background, database, snapshots  # noqa: E402
 from aigov.web.body_limit import Application, Message, Receive, Send, limited  # noqa: E402
+from aigov.web.lean_handler import PATHS, LeanHandler  # noqa: E402
 from providers.breaker import breaker_opened  # noqa: E402
 from routing import cache, gateway  # noqa: E402
 
 DRAIN_S = 30.0
 
-http_application = limited(cast(Application, django_application))
+lean_application = LeanHandler()
+
+
+async def by_path(scope: Message, receive: Receive, send: Send) -> None:
+    handler = lean_application if scope.get("path") in PATHS else django_application
+    await cast(Application, handler)(scope, receive, send)
+
+
+http_application = limited(by_path)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ Pool = AsyncConnectionPool[Connection]
 
 CONNECTIONS_MAX = 10
 CONNECT_WAIT_S = 0.8
+PATIENT_WAIT_S = 5.0
 STATEMENT_TIMEOUT_MS = 5_000
 
 UNAVAILABLE = "The ledger cannot be reached. Please repeat the request shortly."
@@ -58,7 +59,7 @@ async def pool_opened() -> AsyncIterator[None]:
     """Opens the running loop's pool for the time of the block. PostgreSQL may still be down."""
     pool: Pool = AsyncConnectionPool(
         conninfo(),
-        min_size=1,
+        min_size=2,
         max_size=CONNECTIONS_MAX,
         timeout=CONNECT_WAIT_S,
         reconnect_timeout=2,
@@ -75,15 +76,18 @@ async def pool_opened() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def connection() -> AsyncIterator[Connection]:
+async def connection(*, wait_s: float = CONNECT_WAIT_S) -> AsyncIterator[Connection]:
     """A connection in autocommit.
 
+    Args:
+        wait_s: for how long to wait for one that is free. What ends a hold may wait longer than what takes it.
+
     Raises:
-        BudgetUnavailable: there is none within `CONNECT_WAIT_S`, or it broke while in use.
+        BudgetUnavailable: there is none within `wait_s` seconds, or it broke while in use.
     """
     pool = _pools[asyncio.get_running_loop()]
     try:
-        async with pool.connection() as conn:
+        async with pool.connection(timeout=wait_s) as conn:
             yield conn
     except (PoolTimeout, PoolClosed) as error:
         raise NotConnected(UNAVAILABLE, retry_after_s=1) from error

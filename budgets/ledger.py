@@ -224,7 +224,7 @@ async def void(*, hold_id: UUID) -> None:
 
 async def _end(hold_id: UUID, *values: object) -> Balance | None:
     async def once() -> Balance | None:
-        async with database.connection() as conn:
+        async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
             cursor = await conn.execute(_SETTLE, (hold_id, *values))
             outcome, cap, spent, held, _ = await cursor.fetchone()  # type: ignore[misc]
             return None if outcome == "already_settled" else Balance(cap, spent, held)
@@ -236,7 +236,7 @@ _SETTLE = f"SELECT * FROM ledger_settle({', '.join(['%s'] * 15)})"
 
 
 async def _void(hold_id: UUID) -> bool:
-    async with database.connection() as conn:
+    async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
         cursor = await conn.execute("SELECT ledger_void(%s)", (hold_id,))
         return await cursor.fetchone() == (True,)
 

@@ -63,7 +63,7 @@ async def _insert(course: Course, *outcome: object) -> None:
     )
 
     async def once() -> None:
-        async with database.connection() as conn:
+        async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
             await conn.execute(_INSERT, values)
 
     await background.now_or_later(once, name=f"record {course.id}", for_s=REPEAT_FOR_S)

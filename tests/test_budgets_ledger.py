@@ -485,7 +485,7 @@ async def test_an_account_that_cannot_be_opened_refuses(
         await reserve(await in_thread(charge_of)(organization), "0.5")
 
 
-def no_connection() -> Any:
+def no_connection(**_: Any) -> Any:
     raise database.unavailable()
 
 

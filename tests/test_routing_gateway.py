@@ -362,7 +362,7 @@ def test_a_call_belongs_to_the_local_month_of_its_hold(
 def test_without_the_database_nothing_is_sent_and_it_is_said_at_once(
     api: httpx2.Client, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away() -> Any:
+    def away(**_: Any) -> Any:
         raise database.unavailable()
 
     with monkeypatch.context() as patched:

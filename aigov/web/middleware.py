@@ -77,4 +77,8 @@ def _dress(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase
     headers.setdefault("Content-Security-Policy", ADMIN_POLICY if admin else STRICT_POLICY)
     headers["Permissions-Policy"] = PERMISSIONS_POLICY
     headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers.setdefault("Referrer-Policy", "same-origin")
     return response
