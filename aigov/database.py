@@ -80,7 +80,7 @@ async def connection(*, wait_s: float = CONNECT_WAIT_S) -> AsyncIterator[Connect
     """A connection in autocommit.
 
     Args:
-        wait_s: for how long to wait for one that is free. What ends a hold may wait longer than what takes it.
+        wait_s: for how long to wait for a free one. What ends a hold may wait longer than what takes it.
 
     Raises:
         BudgetUnavailable: there is none within `wait_s` seconds, or it broke while in use.
