@@ -6,6 +6,8 @@ nothing may be spent.
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,7 +30,24 @@ STATEMENT_TIMEOUT_MS = 5_000
 
 UNAVAILABLE = "The ledger cannot be reached. Please repeat the request shortly."
 
+log = logging.getLogger(__name__)
+
+#: When each pool has last served a statement, on the monotonic clock.
+_served_at: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+
+
+async def _free(pool: Pool, wait_s: float) -> Connection:
+    """A free connection; waited for longer while others are served: the database is busy then, not away."""
+    until = time.monotonic() + PATIENT_WAIT_S
+    while True:
+        try:
+            return await pool.getconn(timeout=wait_s)
+        except PoolTimeout:
+            now = time.monotonic()
+            if now > until or now - _served_at.get(pool, float("-inf")) > wait_s:
+                log.warning("no connection to the database within %.1f s", wait_s)
+                raise
 
 
 class NotConnected(BudgetUnavailable):
@@ -87,8 +106,13 @@ async def connection(*, wait_s: float = CONNECT_WAIT_S) -> AsyncIterator[Connect
     """
     pool = _pools[asyncio.get_running_loop()]
     try:
-        async with pool.connection(timeout=wait_s) as conn:
-            yield conn
+        conn = await _free(pool, wait_s)
+        try:
+            async with conn:
+                yield conn
+                _served_at[pool] = time.monotonic()
+        finally:
+            await pool.putconn(conn)
     except (PoolTimeout, PoolClosed) as error:
         raise NotConnected(UNAVAILABLE, retry_after_s=1) from error
     except psycopg.OperationalError as error:

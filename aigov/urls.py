@@ -8,7 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from aigov.web import errors, health
 from budgets.api import BudgetView
 from routing.api.native import CompletionsView, CompletionView
-from routing.api.openai import chat_completions
+from routing.api.openai import ChatCompletionsView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
@@ -16,7 +16,7 @@ urlpatterns = [
     path("api/v1/completions/<str:completion_id>", CompletionView.as_view(), name="completion"),
     path("api/v1/budget", BudgetView.as_view(), name="budget"),
     path("api/v1/settings/", include("aigov.registry.urls")),
-    path("v1/chat/completions", chat_completions, name="chat-completions"),
+    path("v1/chat/completions", ChatCompletionsView.as_view(), name="chat-completions"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("healthz", health.healthz, name="healthz"),

@@ -1,8 +1,9 @@
 """Amounts of euro as people write them, in the language that they read the page in.
 
 `1,000.50` is a thousand euro and fifty cents to an English reader and `1.000,50` to a German one. What
-could be read in two ways is taken in the page's language; where grouping is out of place, as in
-`1200,50` on an English page, the one separator can only be the decimal one.
+is grouped as the page's language groups is read so; where grouping is out of place, as in `1200,50` on an
+English page, the one separator can only be the decimal one. `1.000` on an English page is refused: a German
+who means a thousand would have set a cap of one euro.
 """
 
 import re
@@ -21,6 +22,8 @@ from budgets.accounts import check_cap
 
 CHARACTERS_MAX = 40
 _PLAIN = re.compile(r"\d+([.,]\d+)?", re.ASCII)
+#: A thousand to some, and one euro to others; nobody means a cap of one euro and no tenths of a cent.
+_TWO_READINGS = re.compile(r"[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
 _IGNORED = str.maketrans("", "", " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}€")
 
 
@@ -38,6 +41,8 @@ def parse_amount(text: str, *, point: str, group: str) -> Decimal:
     grouped = rf"[0-9]{{1,3}}({re.escape(group)}[0-9]{{3}})+({re.escape(point)}[0-9]+)?"
     if re.fullmatch(grouped, bare):
         return Decimal(bare.replace(group, "").replace(point, "."))
+    if _TWO_READINGS.fullmatch(bare):
+        raise ValueError(f"{text!r} is a thousandfold more to a reader of another language")
     if _PLAIN.fullmatch(bare):
         return Decimal(bare.replace(",", "."))
     raise ValueError(f"{text!r} is no amount")
@@ -69,7 +74,8 @@ class CapField(forms.CharField):
         except ValueError:
             example = number_format("1200.50", use_l10n=True)
             raise ValidationError(
-                _("Please write an amount in euro, such as %(example)s."), params={"example": example}
+                _("Please write an amount in euro that can be read in one way only, such as %(example)s."),
+                params={"example": example},
             ) from None
         except BadRequest as refusal:
             raise ValidationError(refusal.message) from None

@@ -32,6 +32,8 @@ class BudgetSerializer(BalanceSerializer):
 
 
 class BudgetView(ApiView):
+    """What the organization may spend this month, has spent, and holds for calls in flight."""
+
     required_scope = KeyScope.BUDGET_READ
 
     @extend_schema(

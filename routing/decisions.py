@@ -3,6 +3,7 @@ id.
 """
 
 import hmac
+import re
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,8 @@ from routing.requests import CompletionRequest
 #: For how long a decision is tried to be recorded while the database is away. The ledger has the money by
 # then.
 REPEAT_FOR_S = 60
+
+_ID = re.compile(r"cmp_[0-9a-f]{32}", re.ASCII)
 
 _COLUMNS = (
     *("id", "organization_id", "key_id", "request_id", "created_at", "use_case", '"user"', "wanted"),
@@ -83,6 +86,8 @@ async def find(*, completion_id: str, organization_id: int) -> dict[str, Any]:
     Raises:
         NotFound: the organization has no completion of that id.
     """
+    if _ID.fullmatch(completion_id) is None:
+        raise NotFound("There is no completion of this id.", param="id")
     async with database.connection() as conn:
         cursor = conn.cursor(row_factory=dict_row)
         await cursor.execute(_FIND, (completion_id, organization_id))

@@ -16,13 +16,11 @@ GERMAN = {"point": ",", "group": "."}
         ("1200", ENGLISH, "1200"),
         ("1,200.50", ENGLISH, "1200.50"),
         ("1,200", ENGLISH, "1200"),
-        ("1.200", ENGLISH, "1.2"),
         ("1200,50", ENGLISH, "1200.50"),
         ("1,200,000.000000001", ENGLISH, "1200000.000000001"),
         ("0.001", ENGLISH, "0.001"),
         ("1.200,50", GERMAN, "1200.50"),
         ("1.200", GERMAN, "1200"),
-        ("1,200", GERMAN, "1.2"),
         ("1200.50", GERMAN, "1200.50"),
         ("1.200.000", GERMAN, "1200000"),
         (" 1\N{NO-BREAK SPACE}200,50 € ", GERMAN, "1200.50"),
@@ -30,6 +28,12 @@ GERMAN = {"point": ",", "group": "."}
 )
 def test_an_amount_is_read_in_the_pages_language(text: str, language: dict[str, str], amount: str) -> None:
     assert parse_amount(text, **language) == Decimal(amount)
+
+
+@pytest.mark.parametrize(("text", "language"), [("1.200", ENGLISH), ("1,200", GERMAN), ("100.000", ENGLISH)])
+def test_what_another_language_reads_a_thousandfold_is_refused(text: str, language: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="thousandfold"):
+        parse_amount(text, **language)
 
 
 @pytest.mark.parametrize(

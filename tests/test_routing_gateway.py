@@ -190,6 +190,7 @@ def test_a_strangers_completion_is_not_found(
     api: httpx2.Client, make_organization: Any, make_client: Any
 ) -> None:
     completion_id = api.post(PATH, json=body()).json()["id"]
+    assert api.get(f"{PATH}/cmp_%00").status_code == 404
     response = make_client(make_organization()).get(f"{PATH}/{completion_id}")
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
 

@@ -106,6 +106,8 @@ def use_case_of(data: dict[str, Any]) -> str:
 
 def check_labels(labels: list[str] | None) -> list[str] | None:
     """Makes sure that an answer can be told to be one of the labels."""
+    if any(not label.strip() for label in labels or ()):
+        raise serializers.ValidationError("A label may not be blank.")
     if labels and len({plain_label(label) for label in labels}) < len(labels):
         raise serializers.ValidationError("Labels must differ in more than case, quotes and punctuation.")
     return labels

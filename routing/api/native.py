@@ -114,6 +114,8 @@ class CompletionSerializer(serializers.Serializer[Any]):
 
 
 class CompletionsView(ApiView):
+    """Small model first; the large one where the small is not sure enough and the budget allows."""
+
     required_scope = Scope.COMPLETIONS_WRITE
 
     @extend_schema(
@@ -136,6 +138,8 @@ class CompletionsView(ApiView):
 
 
 class CompletionView(ApiView):
+    """Its metadata, and each attempt with its usage, price row and exchange rate. No text is kept."""
+
     required_scope = Scope.COMPLETIONS_READ
 
     @extend_schema(

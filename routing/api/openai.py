@@ -5,14 +5,15 @@ What cannot be honoured is refused by name, never dropped.
 
 from typing import Any
 
-from django.http import HttpRequest, JsonResponse
+from django.http import JsonResponse
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.request import Request
 
+from aigov.api import ApiView
 from aigov.organizations.models import Scope
-from aigov.web.authentication import principal_of
-from aigov.web.errors import lean_view, request_id_of
-from aigov.web.parsers import parse_json
-from aigov.web.permissions import require_scope
+from aigov.organizations.principals import Principal
+from aigov.web.errors import request_id_of
 from providers.types import Message
 from routing import gateway
 from routing.api import fields
@@ -122,19 +123,26 @@ class ChatCompletionRequestSerializer(Strict):
 _FORM = ChatCompletionRequestSerializer()
 
 
-@lean_view(methods=["POST"])
-async def chat_completions(request: HttpRequest) -> JsonResponse:
+class ChatCompletionsView(ApiView):
     """Answers as OpenAI's endpoint does, with an `aigov` object and `x-ai-*` headers beside it."""
-    principal = principal_of(request.headers)
-    require_scope(principal, Scope.COMPLETIONS_WRITE)
-    fields.refuse_idempotency_key(request.headers)
-    asked = _FORM.run_validation(parse_json(request.body))
-    completion = await gateway.complete(
-        principal=principal,
-        request=completion_request(asked),
-        request_id=request_id_of(request),
+
+    required_scope = Scope.COMPLETIONS_WRITE
+
+    @extend_schema(
+        operation_id="chat_completions",
+        summary="For the official openai client: base_url …/v1 and a key of ours",
+        request=ChatCompletionRequestSerializer,
+        responses={(200, "application/json"): {"type": "object", "additionalProperties": True}},
     )
-    return JsonResponse(chat_completion_body(completion), headers=headers_of(completion))
+    async def post(self, request: Request) -> JsonResponse:
+        principal: Principal = request.auth  # type: ignore[assignment]
+        fields.refuse_idempotency_key(request.headers)
+        completion = await gateway.complete(
+            principal=principal,
+            request=completion_request(_FORM.run_validation(request.data)),
+            request_id=request_id_of(request),
+        )
+        return JsonResponse(chat_completion_body(completion), headers=headers_of(completion))
 
 
 def completion_request(data: dict[str, Any]) -> CompletionRequest:
