@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
+from io import StringIO
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
 from aigov import background, database, snapshots
@@ -429,7 +432,22 @@ async def test_check_ledger_finds_what_does_not_add_up(organization: Organizatio
     (found,) = await in_thread(difference_after)("0.000000001")
     assert (found.scope, found.subject, found.organization) == ("user", "u-1", organization.name)
     assert found.spent_eur - found.cost_records_eur == Decimal("0.000000001")
+    said, status = await in_thread(check_ledger)()
+    assert status == 1
+    assert f"{organization.name} {this_month(organization):%Y-%m} user u-1: spent 0.100000001 €" in said
     assert await in_thread(difference_after)("-0.000000001") == []
+    said, status = await in_thread(check_ledger)()
+    assert (status, said.endswith(": 0 differences.\n")) == (0, True)
+
+
+def check_ledger() -> tuple[str, object]:
+    """What the command says, and its exit status."""
+    said = StringIO()
+    try:
+        call_command("check_ledger", stdout=said)
+    except SystemExit as end:
+        return said.getvalue(), end.code
+    return said.getvalue(), 0
 
 
 # --- The database away
@@ -445,6 +463,41 @@ async def test_no_hold_without_the_database(
         await reserve(charge, "0.5", hold_id=hold_id)
     assert not background._tasks or await background.drained(wait_s=8) is None
     assert not await in_thread(Hold.objects.filter(pk=hold_id).exists)()
+
+
+async def test_a_hold_whose_taking_was_lost_on_the_way_back_is_voided(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge = await in_thread(charge_of)(organization)
+    await in_thread(month_account)(organization)
+    connected, hold_id = database.connection, uuid4()
+
+    @asynccontextmanager
+    async def lost_after_the_statement(**options: Any) -> AsyncIterator[Any]:
+        async with connected(**options) as conn:
+            yield conn
+        raise database.unavailable()
+
+    with monkeypatch.context() as broken, pytest.raises(BudgetUnavailable):
+        broken.setattr(database, "connection", lost_after_the_statement)
+        await reserve(charge, "0.5", hold_id=hold_id)
+    assert await in_thread(Hold.objects.filter(pk=hold_id).exists)()
+    await background.drained(wait_s=8)
+    assert await in_thread(figures)(organization) == (0, 0)
+
+
+async def test_without_a_connection_there_is_nothing_to_void(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge = await in_thread(charge_of)(organization)
+
+    def not_connected(**_: Any) -> Any:
+        raise database.NotConnected("no connection")
+
+    with monkeypatch.context() as away, pytest.raises(BudgetUnavailable):
+        away.setattr(database, "connection", not_connected)
+        await reserve(charge, "0.5")
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("void")]
 
 
 async def test_what_ends_a_hold_is_repeated_until_the_database_is_back(

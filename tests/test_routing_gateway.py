@@ -16,6 +16,8 @@ from aigov.organizations.models import Organization
 from aigov.registry.values import set_value
 from budgets import ledger
 from budgets.models import CostRecord, Hold
+from providers.pricing import Unpriced
+from routing import charging
 from routing.models import Decision
 from tests.conftest import Sandbox, Server, month_account
 
@@ -409,3 +411,30 @@ def test_a_defect_after_the_call_is_charged_and_recorded(
 def test_an_idempotency_key_is_refused_rather_than_ignored(api: httpx2.Client, path: str) -> None:
     response = api.post(path, json={**body(), "model": "auto"}, headers={"Idempotency-Key": "k-1"})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "Idempotency-Key")
+
+
+def test_a_bill_over_the_hold_is_charged_in_full_and_marked(
+    api: httpx2.Client, organization: Organization, sandbox: Sandbox
+) -> None:
+    sandbox.configure(usage={"prompt_tokens": 9_000_000, "completion_tokens": 1, "total_tokens": 9_000_001})
+    answer = api.post(PATH, json=body(tier="small")).json()
+    record = CostRecord.objects.get(completion_id=answer["id"])
+    assert (record.overrun, record.estimated) == (True, False)
+    assert record.cost_eur > record.held_eur
+    # 9,000,000 × 0.15 $ and 1 × 0.60 $ a million tokens, at 0.92
+    assert record.cost_eur == Decimal("1.242000552")
+    assert month_account(organization).spent_eur == record.cost_eur
+
+
+def test_a_service_tier_without_a_price_is_charged_in_full_as_estimated(
+    api: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpriced(*_: Any) -> Any:
+        raise Unpriced("openai", "gpt-4o-mini", "unheard-of")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(charging, "_price_on_tier", unpriced)
+        answer = api.post(PATH, json=body(tier="small")).json()
+    record = CostRecord.objects.get(completion_id=answer["id"])
+    assert (record.estimated, record.reason) == (True, "unpriced_service_tier")
+    assert f"{record.held_eur:.9f}" == answer["cost_eur"]
