@@ -282,8 +282,7 @@ def differences() -> list[Difference]:
         return [Difference(*row) for row in cursor.fetchall()]
 
 
-# One statement, so one snapshot: also beside a running service there is no difference that is only in
-# passing.
+# One statement, so one snapshot: beside a running service, too, no difference is only in passing.
 _DIFFERENCES = """
 WITH moved AS (
     SELECT organization_id, month, "user", use_case, cost_eur AS spent, 0 AS held FROM ai_costs

@@ -17,8 +17,7 @@ from aigov.money import ZERO, euro_text
 from routing.course import Completion, Course, usage_as_json
 from routing.requests import CompletionRequest
 
-#: For how long a decision is tried to be recorded while the database is away. The ledger has the money by
-# then.
+#: For how long a decision is tried to be recorded while the database is away; the ledger has the money.
 REPEAT_FOR_S = 60
 
 _ID = re.compile(r"cmp_[0-9a-f]{32}", re.ASCII)

@@ -5,7 +5,7 @@
     _ask       the tier's models in turn, but for those whose circuit is open, until one answers
     _attempt   hold the worst case → call the provider → settle → judge the answer
 
-Only this module calls a provider, and only under a hold. Each hold is ended before its attempt is over,
+Only this module asks for an answer, and only under a hold. Each hold is ended before its attempt is over,
 whatever happens: settled at the true cost, charged in full where the call may have been billed, or voided
 where it was not. `complete` runs in a task of its own: a client that goes away changes nothing.
 """

@@ -128,8 +128,7 @@ def _margin(token: Token) -> float | None:
 def _failed_check(
     reply: ProviderReply, labels: Sequence[str], response_schema: Mapping[str, Any] | None
 ) -> str | None:
-    # An answer cut off at its length is no failure of its own: the large model would be cut off just the
-    # same.
+    # An answer cut off at its length is no failure of its own: the large model would be cut off as well.
     if reply.finish_reason == "content_filter":
         return "content_filter"
     if not reply.content.strip() and reply.finish_reason != "tool_calls":
