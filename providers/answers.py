@@ -55,7 +55,7 @@ def ask(request: ProviderRequest, *, logprobs: bool, structured: bool) -> Asked:
         return Asked(instruction=None, schema=wrapper_schema(request), wrapped=True, logprobs=False)
     return Asked(
         instruction=instruction(request, structured=structured),
-        schema=request.response_schema if structured else None,
+        schema=request.prompt.response_schema if structured else None,
         wrapped=False,
         logprobs=logprobs and request.want_confidence,
     )
@@ -63,11 +63,11 @@ def ask(request: ProviderRequest, *, logprobs: bool, structured: bool) -> Asked:
 
 def instruction(request: ProviderRequest, *, structured: bool) -> str | None:
     """The sentence that asks for a label, or for JSON from a model without structured output."""
-    if request.labels:
-        labels = json.dumps(request.labels, ensure_ascii=False)[1:-1]
+    if request.prompt.labels:
+        labels = json.dumps(request.prompt.labels, ensure_ascii=False)[1:-1]
         return f"Answer with exactly one of these labels and nothing else, without quotes: {labels}"
-    if request.response_schema is not None and not structured:
-        schema = json.dumps(request.response_schema, ensure_ascii=False)
+    if request.prompt.response_schema is not None and not structured:
+        schema = json.dumps(request.prompt.response_schema, ensure_ascii=False)
         return f"Answer with one JSON object and nothing else. It must fit this JSON Schema: {schema}"
     return None
 
@@ -106,11 +106,11 @@ def wrapper_schema(request: ProviderRequest) -> dict[str, Any]:
 
 
 def _answer_schema(request: ProviderRequest) -> tuple[dict[str, Any], dict[str, Any]]:
-    if request.labels:
-        return {"type": "string", "enum": list(request.labels)}, {}
-    if request.response_schema is None:
+    if request.prompt.labels:
+        return {"type": "string", "enum": list(request.prompt.labels)}, {}
+    if request.prompt.response_schema is None:
         return {"type": "string"}, {}
-    schema = _rebased(dict(request.response_schema))
+    schema = _rebased(dict(request.prompt.response_schema))
     definitions = {key: schema.pop(key) for key in ("$defs", "definitions") if key in schema}
     return schema, definitions
 
@@ -134,14 +134,14 @@ def _reference(target: Any) -> Any:
 
 def read_answer(text: str, *, request: ProviderRequest, asked: Asked) -> Answer:
     """What `text` answers to what was `asked`; a text that keeps to no form is the content as it is."""
-    whole = _json_object(text) if asked.wrapped or request.response_schema is not None else None
+    whole = _json_object(text) if asked.wrapped or request.prompt.response_schema is not None else None
     if not asked.wrapped or whole is None or "answer" not in whole:
-        parsed = whole if request.response_schema is not None else None
+        parsed = whole if request.prompt.response_schema is not None else None
         return Answer(_cut_answer(text) if asked.wrapped and whole is None else text, parsed, None)
     answer = whole["answer"]
     return Answer(
         content=answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False),
-        parsed=answer if request.response_schema is not None and isinstance(answer, dict) else None,
+        parsed=answer if request.prompt.response_schema is not None and isinstance(answer, dict) else None,
         verbalized=_probability(whole.get("confidence")),
     )
 

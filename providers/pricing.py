@@ -142,10 +142,10 @@ def input_tokens_bound(request: ProviderRequest) -> int:
     A token stands for at least one byte of UTF-8, so the bytes of everything that is sent are a bound; the
     stated constants are for what the providers add themselves.
     """
-    tokens = TOKENS_PER_REQUEST + TOKENS_PER_MESSAGE * (len(request.messages) + 1)
-    tokens += sum(_text_bytes(message.content) for message in request.messages)
+    tokens = TOKENS_PER_REQUEST + TOKENS_PER_MESSAGE * (len(request.prompt.messages) + 1)
+    tokens += sum(_text_bytes(message.text) for message in request.prompt.messages)
     tokens += _text_bytes(instruction(request, structured=False) or "")
-    if request.want_confidence or request.response_schema is not None:
+    if request.want_confidence or request.prompt.response_schema is not None:
         schema = json.dumps(wrapper_schema(request), ensure_ascii=False)
         tokens += SCHEMA_COPIES * _text_bytes(schema) + TOKENS_PER_STRUCTURED_REQUEST
     return tokens

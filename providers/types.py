@@ -11,12 +11,152 @@ from typing import Any, Literal
 
 Tier = Literal["small", "large"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+#: For how long a provider is asked to keep what comes before a mark in its prompt cache.
+CacheLifetime = Literal["5m", "1h"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    cache: CacheLifetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture, by its address (the provider fetches it) or by its data.
+
+    Args:
+        data: in base64, with its `media_type`; None where there is a `url`.
+        detail: how closely OpenAI's models look at it; None: as they like.
+    """
+
+    url: str | None = None
+    data: str | None = None
+    media_type: str | None = None
+    detail: Literal["auto", "low", "high"] | None = None
+    cache: CacheLifetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish that a tool be called.
+
+    Args:
+        id: what the result names it by; as the provider gave it.
+        arguments: JSON text, as the model wrote it; it need not be valid.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    cache: CacheLifetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool has answered, in a user's message."""
+
+    call_id: str
+    content: tuple[Text | Image, ...]
+    is_error: bool = False
+    cache: CacheLifetime | None = None
+
+
+Part = Text | Image | ToolCall | ToolResult
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """A turn of the conversation.
+
+    Args:
+        content: plain text, or parts in their order. Tool calls stand in the assistant's messages, after its
+            text; tool results stand in the user's, before anything else.
+    """
+
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: str | tuple[Part, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content, plain text too, as parts."""
+        return (Text(self.content),) if isinstance(self.content, str) else self.content
+
+    @property
+    def text(self) -> str:
+        """The content's own text, without tool calls and results."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask to be called.
+
+    Args:
+        parameters: a JSON Schema of its arguments, which is an object.
+        strict: whether the arguments must fit the schema exactly; None: the provider's default.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+    cache: CacheLifetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model must, may or may not ask for a tool.
+
+    Args:
+        name: the one tool that it must ask for, with `mode` `named`.
+    """
+
+    mode: Literal["auto", "none", "required", "named"]
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen; None: the provider's default. What only one provider has is honoured by
+    it alone (`providers.features`)."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked, whichever model that is.
+
+    Args:
+        labels: the answer must be exactly one of these.
+        response_schema: a JSON Schema of an object that the answer must have. Not with `labels`.
+        schema_name: what the caller calls the schema.
+        json_object: the answer must be some JSON object. Not with `labels` or `response_schema`.
+        parallel_tool_calls: whether one answer may ask for several tools; None: the provider's default.
+        stop: the answer ends before any of these.
+        top_logprobs: the caller wants log-probabilities, with this many alternatives (0 to 20) in each place.
+    """
+
+    messages: tuple[Message, ...]
+    labels: tuple[str, ...] = ()
+    response_schema: Mapping[str, Any] | None = None
+    schema_name: str | None = None
+    json_object: bool = False
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +165,14 @@ class ProviderRequest:
 
     Args:
         max_output_tokens: the bound on what the answer costs; reasoning counts towards it.
-        labels: the answer must be exactly one of these.
-        response_schema: a JSON Schema of an object that the answer must have. Not with `labels`.
         want_confidence: whether the answer should come with a signal of how sure the model is:
-            log-probabilities, or, where the model has none, what it says of itself.
+            log-probabilities, or, where the model has none, what it says of itself. A stream, and an answer
+            that may ask for a tool, never come with the latter: it would need another form of answer.
     """
 
     model: str
-    messages: tuple[Message, ...]
+    prompt: Prompt
     max_output_tokens: int
-    labels: tuple[str, ...] = ()
-    response_schema: Mapping[str, Any] | None = None
-    temperature: float | None = None
-    stop: tuple[str, ...] = ()
     want_confidence: bool = True
 
 
@@ -91,6 +226,10 @@ class ProviderReply:
         verbalized: how sure the model says it is, 0 to 1; None where it was not asked or did not say.
         model: as the provider names it, often a dated snapshot of the model asked for.
         raw_usage: the provider's own usage object, kept for reconciliation.
+        tool_calls: the tools that the model asks for, in its order.
+        refused: whether `content` is the words of a refusal.
+        stop_sequence: which of the request's stop sequences ended the answer, where the provider says so.
+        raw_logprobs: OpenAI's `logprobs` object, where the caller wanted log-probabilities.
     """
 
     content: str
@@ -102,3 +241,41 @@ class ProviderReply:
     request_id: str | None
     model: str
     raw_usage: Mapping[str, Any]
+    tool_calls: tuple[ToolCall, ...] = ()
+    refused: bool = False
+    stop_sequence: str | None = None
+    raw_logprobs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next words of a streamed answer.
+
+    Args:
+        refused: whether they belong to a refusal.
+        raw_logprobs: OpenAI's `logprobs` object of these words, where the caller wanted it.
+    """
+
+    text: str
+    refused: bool = False
+    raw_logprobs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of a tool call in a streamed answer.
+
+    Args:
+        index: which of the answer's tool calls, from 0.
+        id, name: in the call's first piece alone.
+        arguments: the next characters of its JSON text.
+    """
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+#: What a streamed answer comes in, until its `ProviderReply`.
+Delta = TextDelta | ToolCallDelta

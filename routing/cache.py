@@ -177,8 +177,7 @@ def key_of(course: Course) -> str:
     """
     request, rules = course.request, course.policy
     shape = (
-        [(message.role, message.content) for message in request.messages],
-        *(request.labels, request.response_schema, request.temperature, request.stop),
+        asdict(request.prompt),
         *(request.model, request.tier, policy.first_tier(rules, request), course.threshold),
         *(request.max_output_tokens or rules.max_output_tokens, rules.provider_order),
         {provider: dict(models) for provider, models in rules.models.items()},

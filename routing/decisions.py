@@ -74,7 +74,7 @@ async def _insert(course: Course, *outcome: object) -> None:
 def prompt_sha256(request: CompletionRequest) -> str:
     """A keyed hash of what was asked: repeats can be counted, and nobody can guess the text from it."""
     digest = hmac.new(settings.SECRET_KEY.encode(), digestmod="sha256")
-    for message in request.messages:
+    for message in request.prompt.messages:
         digest.update(f"{message.role}\0{message.content}\0".encode())
     return digest.hexdigest()
 

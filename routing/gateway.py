@@ -155,11 +155,11 @@ def _ms_since(moment: float) -> int:
 
 
 def _judge(course: Course, attempt: Attempt, reply: ProviderReply) -> Answer:
-    labels = course.request.labels
-    signals = signals_of(reply, labels=labels, response_schema=course.request.response_schema)
+    prompt = course.request.prompt
+    signals = signals_of(reply, labels=prompt.labels, response_schema=prompt.response_schema)
     confidence, method = confidence_of(signals)
     attempt.outcome, attempt.signals, attempt.confidence = "accepted", signals, confidence
-    label = match_label(reply.content, labels) if labels else None
+    label = match_label(reply.content, prompt.labels) if prompt.labels else None
     return Answer(
         content=label or reply.content,
         parsed=reply.parsed,
@@ -189,12 +189,8 @@ def _provider_request(course: Course, candidate: Candidate) -> ProviderRequest:
     request = course.request
     return ProviderRequest(
         model=candidate.model,
-        messages=request.messages,
+        prompt=request.prompt,
         max_output_tokens=request.max_output_tokens or course.policy.max_output_tokens,
-        labels=request.labels,
-        response_schema=request.response_schema,
-        temperature=request.temperature,
-        stop=request.stop,
     )
 
 

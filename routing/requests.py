@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from providers.types import Message
+from providers.types import Prompt
 
 CacheUse = Literal["use", "refresh", "off"]
 WantedTier = Literal["auto", "small", "large"]
@@ -21,24 +21,18 @@ class CompletionRequest:
         tier: `auto`: small first; `small`, `large`: that tier alone.
         model: a concrete model in place of a tier; nothing is tried instead of it.
         user: the caller's own end user, for that user's cap and settings.
-        labels: the answer must be one of these.
-        response_schema: a JSON Schema that the answer must meet. Not with `labels`.
         max_output_tokens: None: what the settings say.
         confidence_threshold: 0 to 1; None: what the settings say.
         cache: `refresh`: ask anew, and keep the answer; `off`: neither read nor keep it.
         metadata: free tags of the caller, kept with the costs.
     """
 
-    messages: tuple[Message, ...]
+    prompt: Prompt
     tier: WantedTier = "auto"
     model: str | None = None
     use_case: str = ""
     user: str = ""
-    labels: tuple[str, ...] = ()
-    response_schema: Mapping[str, Any] | None = None
     max_output_tokens: int | None = None
     confidence_threshold: float | None = None
-    temperature: float | None = None
-    stop: tuple[str, ...] = ()
     cache: CacheUse = "use"
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -33,7 +33,7 @@ from providers.errors import (
     SpendLimitReached,
     TimedOut,
 )
-from providers.types import Message, ProviderReply, ProviderRequest, Usage
+from providers.types import Message, Prompt, ProviderReply, ProviderRequest, Sampling, Usage
 
 KEY = "sk-canary-key"
 PROMPT = "the canary prompt"
@@ -126,9 +126,11 @@ async def adapter_of(name: str, url: str) -> AsyncIterator[Adapter]:
 
 
 def request(**fields: Any) -> ProviderRequest:
-    return ProviderRequest(
-        **{"model": "m", "messages": (Message("user", PROMPT),), "max_output_tokens": 16, **fields}
-    )
+    whole = {"model": "m", "max_output_tokens": 16, **fields}
+    own = {
+        name: whole.pop(name) for name in ("model", "max_output_tokens", "want_confidence") if name in whole
+    }
+    return ProviderRequest(prompt=Prompt(**{"messages": (Message("user", PROMPT),), **whole}), **own)
 
 
 async def ask(adapter: Adapter, *, within_s: float = LONG_S, **fields: Any) -> ProviderReply:
@@ -490,7 +492,7 @@ async def test_anthropic_is_asked_with_its_tier_its_bound_and_its_system_prompt_
         http(200, ANTHROPIC_ANSWER),
         messages=messages,
         want_confidence=False,
-        temperature=0.0,
+        sampling=Sampling(temperature=0.0),
         stop=("END",),
     )
     assert provider.bodies == [
@@ -516,7 +518,9 @@ async def test_a_system_prompt_alone_is_asked_of_anthropic_as_a_users_turn() -> 
 
 
 async def test_temperature_and_stop_go_to_openai_as_they_are() -> None:
-    _, provider = await answer("openai", http(200, OPENAI_ANSWER), temperature=0.5, stop=("END", "."))
+    _, provider = await answer(
+        "openai", http(200, OPENAI_ANSWER), sampling=Sampling(temperature=0.5), stop=("END", ".")
+    )
     assert provider.bodies[0]["temperature"] == 0.5
     assert provider.bodies[0]["stop"] == ["END", "."]
 

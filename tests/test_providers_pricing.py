@@ -26,7 +26,7 @@ from providers.pricing import (
     true_cost_usd,
     worst_case_usd,
 )
-from providers.types import Message, ProviderRequest, Usage
+from providers.types import Message, Prompt, ProviderRequest, Usage
 
 EUR_PER_USD = Decimal("0.8639")
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -452,10 +452,12 @@ def test_the_bound_counts_every_byte_that_an_adapter_sends_whichever_way_it_asks
     roles = ("system", "user", "assistant")
     request = ProviderRequest(
         model="m",
-        messages=tuple(Message(roles[at % 3], text) for at, text in enumerate(texts)),  # type: ignore[arg-type]
+        prompt=Prompt(
+            messages=tuple(Message(roles[at % 3], text) for at, text in enumerate(texts)),  # type: ignore[arg-type]
+            labels=tuple(labels),
+            response_schema=None if labels else schema,
+        ),
         max_output_tokens=10,
-        labels=tuple(labels),
-        response_schema=None if labels else schema,
         want_confidence=want_confidence,
     )
     asked = ask(request, logprobs=logprobs and answered == "openai", structured=structured)
@@ -465,7 +467,8 @@ def test_the_bound_counts_every_byte_that_an_adapter_sends_whichever_way_it_asks
 
 def test_the_bound_counts_what_a_tokenizer_makes_of_a_compatibility_character() -> None:
     def bound(text: str) -> int:
-        return input_tokens_bound(ProviderRequest("m", (Message("user", text),), 1, want_confidence=False))
+        prompt = Prompt((Message("user", text),))
+        return input_tokens_bound(ProviderRequest("m", prompt, 1, want_confidence=False))
 
     # U+FDFA is 3 bytes, and 33 after NFKC, which some tokenizers apply.
     assert bound("\ufdfa") - bound("") == 33

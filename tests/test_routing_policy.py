@@ -7,7 +7,7 @@ import pytest
 from aigov.errors import BadRequest
 from aigov.registry.effective import Settings, StoredValue, Subject
 from aigov.registry.keys import all_keys
-from providers.types import Message
+from providers.types import Message, Prompt
 from routing import policy
 from routing.policy import Policy
 from routing.requests import CompletionRequest
@@ -24,7 +24,7 @@ POLICY = Policy(
 
 
 def request(**more: object) -> CompletionRequest:
-    return CompletionRequest(messages=(Message("user", "hello"),), **more)  # type: ignore[arg-type]
+    return CompletionRequest(prompt=Prompt((Message("user", "hello"),)), **more)  # type: ignore[arg-type]
 
 
 def test_the_policy_is_what_the_registry_says() -> None:

@@ -61,7 +61,7 @@ class AnthropicAdapter(base.SdkAdapter):
 
 def request_body(request: ProviderRequest, asked: Asked) -> dict[str, Any]:
     """The request in Anthropic's format."""
-    messages = with_instruction(request.messages, asked.instruction)
+    messages = with_instruction(request.prompt.messages, asked.instruction)
     system = "\n\n".join(message.content for message in messages if message.role == "system")
     body: dict[str, Any] = {
         "model": request.model,
@@ -80,10 +80,10 @@ def request_body(request: ProviderRequest, asked: Asked) -> dict[str, Any]:
         body["system"] = system
     if asked.schema is not None:
         body["output_config"] = {"format": {"type": "json_schema", "schema": asked.schema}}
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    if request.stop:
-        body["stop_sequences"] = list(request.stop)
+    if request.prompt.sampling.temperature is not None:
+        body["temperature"] = request.prompt.sampling.temperature
+    if request.prompt.stop:
+        body["stop_sequences"] = list(request.prompt.stop)
     return body
 
 

@@ -59,7 +59,7 @@ class OpenAIAdapter(base.SdkAdapter):
 
 def request_body(request: ProviderRequest, asked: Asked) -> dict[str, Any]:
     """The request in OpenAI's format, with nothing that was not asked for: reasoning models refuse it."""
-    messages = with_instruction(request.messages, asked.instruction)
+    messages = with_instruction(request.prompt.messages, asked.instruction)
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in messages],
@@ -67,15 +67,15 @@ def request_body(request: ProviderRequest, asked: Asked) -> dict[str, Any]:
         "service_tier": "default",
     }
     if asked.logprobs:
-        top = base.TOP_LOGPROBS_LABELS if request.labels else base.TOP_LOGPROBS_TEXT
+        top = base.TOP_LOGPROBS_LABELS if request.prompt.labels else base.TOP_LOGPROBS_TEXT
         body.update(logprobs=True, top_logprobs=top)
     if asked.schema is not None:
         schema = {"name": SCHEMA_NAME, "strict": True, "schema": asked.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    if request.stop:
-        body["stop"] = list(request.stop)
+    if request.prompt.sampling.temperature is not None:
+        body["temperature"] = request.prompt.sampling.temperature
+    if request.prompt.stop:
+        body["stop"] = list(request.prompt.stop)
     return body
 
 

@@ -12,7 +12,7 @@ from aigov.api import ApiView
 from aigov.organizations.models import Scope
 from aigov.organizations.principals import Principal
 from aigov.web.errors import request_id_of
-from providers.types import Message
+from providers.types import Message, Prompt
 from routing import decisions, gateway
 from routing.api import fields
 from routing.api.answers import headers_of, native_body
@@ -157,12 +157,14 @@ class CompletionView(ApiView):
 def completion_request(data: dict[str, Any]) -> CompletionRequest:
     """The request that valid `data` describes."""
     return CompletionRequest(
-        messages=tuple(Message(**message) for message in data["messages"]),
+        prompt=Prompt(
+            messages=tuple(Message(**message) for message in data["messages"]),
+            labels=tuple(data["labels"] or ()),
+            response_schema=data["response_schema"],
+        ),
         tier=data["tier"],
         use_case=fields.use_case_of(data),
         user=data["user"],
-        labels=tuple(data["labels"] or ()),
-        response_schema=data["response_schema"],
         max_output_tokens=data["max_output_tokens"],
         confidence_threshold=data["confidence_threshold"],
         cache=data["cache"],

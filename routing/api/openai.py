@@ -14,7 +14,7 @@ from aigov.api import ApiView
 from aigov.organizations.models import Scope
 from aigov.organizations.principals import Principal
 from aigov.web.errors import request_id_of
-from providers.types import Message
+from providers.types import Message, Prompt, Sampling
 from routing import gateway
 from routing.api import fields
 from routing.api.answers import headers_of, sdk_extras
@@ -150,17 +150,19 @@ def completion_request(data: dict[str, Any]) -> CompletionRequest:
     model, metadata = data["model"], data["metadata"] or {}
     schema = (data["response_format"] or {}).get("json_schema")
     return CompletionRequest(
-        messages=tuple(Message(ROLES[m["role"]], m["content"]) for m in data["messages"]),  # type: ignore[arg-type]
+        prompt=Prompt(
+            messages=tuple(Message(ROLES[m["role"]], m["content"]) for m in data["messages"]),  # type: ignore[arg-type]
+            labels=tuple(data["labels"]),
+            response_schema=schema["schema"] if schema else None,
+            sampling=Sampling(temperature=data["temperature"]),
+            stop=data["stop"],
+        ),
         tier=model if model in TIERS else "auto",
         model=None if model in TIERS else model,
         use_case=fields.use_case_of(data),
         user=data["user"] or "",
-        labels=tuple(data["labels"]),
-        response_schema=schema["schema"] if schema else None,
         max_output_tokens=data["max_completion_tokens"] or data["max_tokens"],
         confidence_threshold=data["confidence_threshold"],
-        temperature=data["temperature"],
-        stop=data["stop"],
         metadata=metadata,
     )
 
