@@ -10,7 +10,8 @@
     ├── IdempotencyConflict     422
     ├── RateLimited             429
     ├── BudgetUnavailable       503  no hold can be taken, so no provider is called
-    └── NoProviderAvailable     503
+    ├── NoProviderAvailable     503
+    └── AnswerBroken            502  a stream that had begun; it is told in the stream
 
 One handler (`aigov.web.errors`) turns them into the envelope of the OpenAI API, or of the
 Anthropic API on an Anthropic-style endpoint.
@@ -108,6 +109,12 @@ class BudgetUnavailable(GatewayError):
     type = "api_error"
     code = "budget_unavailable"
     retryable = True
+
+
+class AnswerBroken(GatewayError):
+    status = 502
+    type = "api_error"
+    code = "answer_broken"
 
 
 class NoProviderAvailable(GatewayError):

@@ -4,6 +4,7 @@
     ├── NotSent             billed no     refused, DNS, TLS, connect or pool time-out, no time left
     ├── ConnectionLost      billed maybe  reset or cut after the request was sent
     ├── TimedOut            billed maybe  the deadline passed after the request was sent
+    ├── Deserted            billed maybe  nobody listens to the stream any more
     ├── Malformed           billed maybe  a 200 that cannot be read, or has no usage
     └── ErrorAnswer         billed no     the provider answered with an error status
         ├── CallerError     4xx; another provider would say the same: no failover
@@ -73,6 +74,11 @@ class ConnectionLost(ProviderError):
 
 class TimedOut(ProviderError):
     kind = "timed_out"
+
+
+class Deserted(ProviderError):
+    kind = "deserted"
+    failover = False
 
 
 class Malformed(ProviderError):

@@ -248,6 +248,19 @@ class ProviderReply:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamStart:
+    """The first item of a streamed answer, before any content.
+
+    Args:
+        model: as the provider names it.
+        usage: what the provider says of the input, where it says so at the start (Anthropic does).
+    """
+
+    model: str
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """The next words of a streamed answer.
 
@@ -277,5 +290,7 @@ class ToolCallDelta:
     name: str | None = None
 
 
-#: What a streamed answer comes in, until its `ProviderReply`.
+#: A piece of a streamed answer's content.
 Delta = TextDelta | ToolCallDelta
+#: A streamed answer: its start, its content, and at last the whole of it.
+StreamItem = StreamStart | Delta | ProviderReply

@@ -27,7 +27,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from providers.types import Usage
 from routing import policy
 from routing.course import Answer, Course
 from routing.policy import Route
@@ -177,7 +176,7 @@ def key_of(course: Course) -> str:
     """
     request, rules = course.request, course.policy
     shape = (
-        asdict(request.prompt),
+        *(asdict(request.prompt), request.exact),
         *(request.model, request.tier, policy.first_tier(rules, request), course.threshold),
         *(request.max_output_tokens or rules.max_output_tokens, rules.provider_order),
         {provider: dict(models) for provider, models in rules.models.items()},
@@ -200,8 +199,7 @@ def _read(text: bytes) -> Remembered | None:
     """What `_written` has written; None where it was another release, or is damaged."""
     try:
         kept: dict[str, Any] = json.loads(text)
-        answer = kept["answer"]
-        return Remembered(Answer(**{**answer, "usage": Usage(**answer["usage"])}), Decimal(kept["cost_eur"]))
+        return Remembered(Answer.from_json(kept["answer"]), Decimal(kept["cost_eur"]))
     except (ValueError, KeyError, TypeError, ArithmeticError):
         return None
 

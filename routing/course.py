@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,9 +17,10 @@ from aigov.organizations.principals import Principal
 from aigov.registry.snapshot import settings_for
 from budgets.ledger import Balance
 from providers.failover import Candidate
-from providers.types import FinishReason, Tier, Usage
+from providers.types import FinishReason, StreamStart, Tier, ToolCall, Usage
 from routing import policy
 from routing.confidence.signals import Signals
+from routing.listener import Listener
 from routing.policy import Policy, Route
 from routing.requests import CompletionRequest
 
@@ -60,7 +62,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer, judged."""
+    """A model's answer, judged.
+
+    Args:
+        refused: whether `content` is the words of a refusal.
+        stop_sequence: which of the request's stop sequences ended the answer, where the provider says so.
+        logprobs: OpenAI's object, where the caller wanted log-probabilities.
+    """
 
     content: str
     parsed: Any | None
@@ -71,6 +79,20 @@ class Answer:
     confidence_method: str
     finish_reason: FinishReason
     usage: Usage
+    tool_calls: tuple[ToolCall, ...] = ()
+    refused: bool = False
+    stop_sequence: str | None = None
+    logprobs: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> "Answer":
+        """The answer that `dataclasses.asdict` has made `kept` of.
+
+        Raises:
+            TypeError, KeyError, ValueError: it was another release's.
+        """
+        calls = tuple(ToolCall(**call) for call in kept["tool_calls"])
+        return cls(**{**kept, "usage": Usage(**kept["usage"]), "tool_calls": calls})
 
 
 def usage_as_json(usage: Usage) -> dict[str, int]:
@@ -93,6 +115,8 @@ class Course:
         resets_at: when the month of the last hold ends.
         cache_key: of the answer; None where the cache is not to be used.
         leads_cache: whether identical requests wait for this one.
+        listener: who gets the answer while it comes; None: it is given whole.
+        stream_start: the start of the stream that the listener gets.
     """
 
     id: str
@@ -109,9 +133,18 @@ class Course:
     resets_at: datetime | None = None
     cache_key: str | None = None
     leads_cache: bool = False
+    listener: Listener | None = None
+    stream_start: StreamStart = StreamStart("")
 
     @classmethod
-    async def begin(cls, *, principal: Principal, request: CompletionRequest, request_id: str) -> "Course":
+    async def begin(
+        cls,
+        *,
+        principal: Principal,
+        request: CompletionRequest,
+        request_id: str,
+        listener: Listener | None = None,
+    ) -> "Course":
         registry = await settings_for(principal.organization_id)
         rules = policy.policy_of(registry, organization_id=principal.organization_id, user=request.user)
         return cls(
@@ -124,6 +157,7 @@ class Course:
             created_at=clock.now(),
             started=time.monotonic(),
             deadline=asyncio.get_running_loop().time() + settings.REQUEST_DEADLINE_S,
+            listener=listener,
         )
 
     @property
@@ -134,6 +168,16 @@ class Course:
     @property
     def failed_providers(self) -> set[str]:
         return {attempt.candidate.provider for attempt in self.attempts if attempt.outcome == "failed"}
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether somebody has got a part of the answer already."""
+        return self.listener is not None and self.listener.begun
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether whoever listened has gone."""
+        return self.listener is not None and self.listener.gone
 
     @property
     def latency_ms(self) -> int:

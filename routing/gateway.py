@@ -1,40 +1,46 @@
 """The one way of a request to a model: small first, large where it is needed and the budget allows.
 
     complete   the answer of an identical request, else a new one; record the decision
+    stream     the same, and its pieces as they come
     _route     the small model's answer where it is sure enough, else the large one's, else the small one's
     _ask       the tier's models in turn, but for those whose circuit is open, until one answers
     _attempt   hold the worst case → call the provider → settle → judge the answer
 
 Only this module asks for an answer, and only under a hold. Each hold is ended before its attempt is over,
 whatever happens: settled at the true cost, charged in full where the call may have been billed, or voided
-where it was not. `complete` runs in a task of its own: a client that goes away changes nothing.
+where it was not. The work is done in a task of its own: a client that goes away changes nothing of that.
+
+A streamed answer is one model's: until its first words another model may be asked, and after them none is.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
 from aigov import background
-from aigov.errors import BadRequest, GatewayError, NoProviderAvailable
+from aigov.errors import AnswerBroken, BadRequest, GatewayError, NoProviderAvailable
 from aigov.organizations.principals import Principal
 from providers import failover
 from providers.adapters import open_adapters
 from providers.adapters.base import Adapter
 from providers.breaker import breaker
-from providers.errors import ProviderError
+from providers.errors import Deserted, Malformed, ProviderError
 from providers.failover import Candidate
-from providers.types import ProviderReply, ProviderRequest, Tier
+from providers.features import unsupported
+from providers.types import Prompt, ProviderReply, ProviderRequest, StreamItem, StreamStart, Tier
 from routing import cache, charging, decisions, demotion, policy
 from routing.cache import Remembered
 from routing.confidence.calibration import confidence_of
 from routing.confidence.signals import match_label, signals_of
 from routing.course import Answer, Attempt, Completion, Course
+from routing.listener import Listener
 from routing.policy import Route
 from routing.requests import CompletionRequest
+from routing.streaming import Live
 
 #: Each running loop's adapters: their connections belong to it.
 _adapters: WeakKeyDictionary[asyncio.AbstractEventLoop, Mapping[str, Adapter]] = WeakKeyDictionary()
@@ -49,12 +55,32 @@ async def complete(*, principal: Principal, request: CompletionRequest, request_
         BadRequest: a provider says that the request is wrong.
         BudgetUnavailable: the ledger is away.
     """
-    work = _complete(principal, request, request_id)
-    return await asyncio.shield(background.spawn(work, name=f"completion {request_id}"))
-
-
-async def _complete(principal: Principal, request: CompletionRequest, request_id: str) -> Completion:
     course = await Course.begin(principal=principal, request=request, request_id=request_id)
+    return await asyncio.shield(_work(course))
+
+
+async def stream(*, principal: Principal, request: CompletionRequest, request_id: str) -> Live:
+    """Answers `request` while the answer comes, where no other model could have the last word.
+
+    Whoever stops listening says so by `Live.leave`.
+
+    Raises:
+        GatewayError: as `complete`, as long as no word of the answer has come.
+    """
+    listener = Listener()
+    course = await Course.begin(
+        principal=principal, request=request, request_id=request_id, listener=listener
+    )
+    work = _work(course)
+    work.add_done_callback(lambda _: listener.end())
+    return Live(course, listener, work)
+
+
+def _work(course: Course) -> asyncio.Task[Completion]:
+    return background.spawn(_complete(course), name=f"completion {course.request_id}")
+
+
+async def _complete(course: Course) -> Completion:
     try:
         remembered = await cache.find(course)
         completion = await (_anew(course) if remembered is None else _again(course, remembered))
@@ -96,6 +122,8 @@ async def _route(course: Course) -> tuple[Answer, Route]:
         return small, "degraded"
     try:
         return await _ask_large(course), "large"
+    except AnswerBroken:
+        raise
     except GatewayError:
         # Not affordable, or not to be had: the small answer is there, and paid.
         return small, "degraded"
@@ -114,29 +142,33 @@ async def _ask_large(course: Course) -> Answer:
 async def _ask(course: Course, tier: Tier) -> Answer:
     candidates = _candidates(course, tier)
     for number, candidate in enumerate(candidates, start=1):
-        if course.remaining_s <= 0:
+        if course.remaining_s <= 0 or course.is_deserted:
             break
         if not await breaker().admits(candidate.provider, candidate.model):
             course.attempts.append(Attempt(candidate, "skipped_circuit_open"))
             continue
-        deadline = course.deadline_of_attempt(candidates_left=len(candidates) - number)
+        give_up_at = course.deadline_of_attempt(candidates_left=len(candidates) - number)
         try:
             async with breaker().watched(candidate.provider, candidate.model):
-                return await _attempt(course, candidate, deadline=deadline)
+                return await _attempt(course, candidate, give_up_at)
+        except Deserted as error:
+            raise AnswerBroken("The client has gone.", code="client_gone") from error
         except ProviderError as error:
+            if course.has_begun:
+                raise AnswerBroken(error.message) from error
             if not error.failover:
                 raise BadRequest(error.message, code="provider_refused") from error
     raise NoProviderAvailable(f"No provider has answered with its {tier} model.", retry_after_s=1)
 
 
-async def _attempt(course: Course, candidate: Candidate, *, deadline: float) -> Answer:
+async def _attempt(course: Course, candidate: Candidate, give_up_at: float) -> Answer:
     request = _provider_request(course, candidate)
     hold = await charging.take_hold(course, candidate, request)
     attempt = Attempt(candidate, "failed")
     course.attempts.append(attempt)
     sent = time.monotonic()
     try:
-        reply = await _adapter(candidate.provider).complete(request, deadline=deadline)
+        reply = await _call(course, candidate, request, give_up_at)
         attempt.latency_ms = _ms_since(sent)
         await charging.charge_answer(course, attempt, hold, reply)
     except ProviderError as error:
@@ -148,6 +180,35 @@ async def _attempt(course: Course, candidate: Candidate, *, deadline: float) -> 
         await charging.charge_unknown(course, attempt, hold)
         raise
     return _judge(course, attempt, reply)
+
+
+async def _call(
+    course: Course, candidate: Candidate, request: ProviderRequest, give_up_at: float
+) -> ProviderReply:
+    adapter = _adapter(candidate.provider)
+    if course.listener is None or not policy.is_live(candidate.tier, course.request):
+        return await adapter.complete(request, deadline=give_up_at)
+    silent_until = asyncio.get_running_loop().time() + course.policy.first_content_timeout_s
+    stream = adapter.stream(request, deadline=course.deadline, first_content_by=min(silent_until, give_up_at))
+    return await _listened(course, course.listener, stream)
+
+
+async def _listened(
+    course: Course, listener: Listener, stream: AsyncGenerator[StreamItem, None]
+) -> ProviderReply:
+    """The whole of what `stream` gives, each piece of which is sent on at once."""
+    try:
+        async with listener.patience(course.deadline), aclosing(stream):
+            async for item in stream:
+                if isinstance(item, ProviderReply):
+                    return item
+                if isinstance(item, StreamStart):
+                    course.stream_start = item
+                else:
+                    await listener.send(item)
+    except TimeoutError as error:
+        raise Deserted("nobody took the answer in time") from error
+    raise Malformed("the stream has ended without an answer")
 
 
 def _ms_since(moment: float) -> int:
@@ -170,6 +231,10 @@ def _judge(course: Course, attempt: Attempt, reply: ProviderReply) -> Answer:
         confidence_method=method,
         finish_reason=reply.finish_reason,
         usage=reply.usage,
+        tool_calls=reply.tool_calls,
+        refused=reply.refused,
+        stop_sequence=reply.stop_sequence,
+        logprobs=reply.raw_logprobs,
     )
 
 
@@ -182,7 +247,23 @@ def _candidates(course: Course, tier: Tier) -> tuple[Candidate, ...]:
         failed=course.failed_providers,
     )
     concrete = course.request.model
-    return tuple(candidate for candidate in candidates if concrete in (None, candidate.model))
+    wanted = tuple(candidate for candidate in candidates if concrete in (None, candidate.model))
+    return _able(wanted, course.request.prompt)
+
+
+def _able(candidates: tuple[Candidate, ...], prompt: Prompt) -> tuple[Candidate, ...]:
+    """The candidates whose provider honours everything that the prompt asks for.
+
+    Raises:
+        BadRequest: none does; it names what is asked for in vain.
+    """
+    lacks = {candidate: unsupported(candidate.provider, prompt) for candidate in candidates}
+    able = tuple(candidate for candidate, param in lacks.items() if param is None)
+    if candidates and not able:
+        param = lacks[candidates[0]]
+        message = f"The models that may be asked do not support {param}."
+        raise BadRequest(message, param=param, code="unsupported_parameter")
+    return able
 
 
 def _provider_request(course: Course, candidate: Candidate) -> ProviderRequest:
@@ -191,6 +272,7 @@ def _provider_request(course: Course, candidate: Candidate) -> ProviderRequest:
         model=candidate.model,
         prompt=request.prompt,
         max_output_tokens=request.max_output_tokens or course.policy.max_output_tokens,
+        want_confidence=policy.is_judged(candidate.tier, request) or not request.exact,
     )
 
 

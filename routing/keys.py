@@ -64,6 +64,13 @@ PROVIDER_ORDER = Key(
         "Which provider is asked first, and which one when it fails. One that is left out is not used."
     ),
 )
+FIRST_CONTENT_TIMEOUT = Key(
+    name="ai.providers.first_content.timeout",
+    type="duration",
+    scopes=WIDE,
+    default="PT15S",
+    description=_("For how long a streaming model may be silent before another provider is asked."),
+)
 OPENAI_MODELS = Key(
     name="ai.providers.openai.models",
     type="object",
@@ -87,6 +94,6 @@ ANTHROPIC_MODELS = Key(
 def register_keys() -> None:
     for key in (
         *(THRESHOLD, LARGE_USE_CASES, DEMOTION_COOLDOWN, CACHE_TTL, MAX_OUTPUT_TOKENS),
-        *(PROVIDER_ORDER, OPENAI_MODELS, ANTHROPIC_MODELS),
+        *(PROVIDER_ORDER, FIRST_CONTENT_TIMEOUT, OPENAI_MODELS, ANTHROPIC_MODELS),
     ):
         register(key)

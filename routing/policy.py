@@ -22,6 +22,7 @@ class Policy:
         threshold: the confidence from which on a small model's answer is taken, 0 to 1.
         large_use_cases: these never ask the small model.
         max_output_tokens: for requests that do not say.
+        first_content_timeout_s: after so many seconds without a word a streaming model is given up.
         cache_ttl_s: for how many seconds an answer is given again; 0: never.
         demotion_cooldown: for how long a route asks only the small model once it could not escalate.
         provider_order: who is asked first, and who next.
@@ -31,6 +32,7 @@ class Policy:
     threshold: float
     large_use_cases: frozenset[str]
     max_output_tokens: int
+    first_content_timeout_s: float
     cache_ttl_s: int
     demotion_cooldown: timedelta
     provider_order: tuple[str, ...]
@@ -48,6 +50,7 @@ def policy_of(settings: Settings, *, organization_id: int, user: str) -> Policy:
         large_use_cases=frozenset(value("ai.routing.large.use_cases")),  # type: ignore[call-overload]
         max_output_tokens=value("ai.completion.max_output_tokens"),  # type: ignore[arg-type]
         demotion_cooldown=value("ai.routing.demotion.cooldown"),  # type: ignore[arg-type]
+        first_content_timeout_s=value("ai.providers.first_content.timeout").total_seconds(),  # type: ignore[attr-defined]
         cache_ttl_s=int(value("ai.cache.ttl").total_seconds()),  # type: ignore[attr-defined]
         provider_order=tuple(value("ai.providers.order")),  # type: ignore[arg-type]
         models={
@@ -63,17 +66,29 @@ def threshold_of(policy: Policy, request: CompletionRequest) -> float:
 
 
 def first_tier(policy: Policy, request: CompletionRequest) -> Tier:
-    """Small first, unless the request or its use case needs the large model."""
+    """Small first, unless the request or its use case needs the large model.
+
+    A wish for a tool comes without log-probabilities: nobody could say how sure the small model is of it.
+    """
     if request.model is not None:
         return tier_of_model(policy, request.model)
-    if request.tier == "large" or (request.tier == "auto" and request.use_case in policy.large_use_cases):
-        return "large"
-    return "small"
+    needs_large = request.prompt.tools or request.use_case in policy.large_use_cases
+    return "large" if request.tier == "large" or (request.tier == "auto" and needs_large) else "small"
 
 
 def may_escalate(request: CompletionRequest) -> bool:
     """Whether the large model may be asked after the small one: only where the choice was left to us."""
     return request.tier == "auto" and request.model is None
+
+
+def is_judged(tier: Tier, request: CompletionRequest) -> bool:
+    """Whether an answer of `tier` is looked at before it is given: it may not be the last word."""
+    return tier == "small" and may_escalate(request)
+
+
+def is_live(tier: Tier, request: CompletionRequest) -> bool:
+    """Whether an answer of `tier` can be given while it comes. A label is known when it is whole."""
+    return not is_judged(tier, request) and not request.prompt.labels
 
 
 def is_accepted(confidence: float | None, threshold: float) -> bool:

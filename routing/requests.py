@@ -23,6 +23,8 @@ class CompletionRequest:
         user: the caller's own end user, for that user's cap and settings.
         max_output_tokens: None: what the settings say.
         confidence_threshold: 0 to 1; None: what the settings say.
+        exact: the answer is to be just as its model gives it, without anything asked for on our behalf, but
+            for the small model's confidence where the tier is `auto`.
         cache: `refresh`: ask anew, and keep the answer; `off`: neither read nor keep it.
         metadata: free tags of the caller, kept with the costs.
     """
@@ -34,5 +36,6 @@ class CompletionRequest:
     user: str = ""
     max_output_tokens: int | None = None
     confidence_threshold: float | None = None
+    exact: bool = False
     cache: CacheUse = "use"
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from typing import Any
 
 from aigov.money import euro_text
 from budgets.balances import balance_as_json
-from routing.course import Completion, usage_as_json
+from routing.course import Completion, Course, usage_as_json
 
 
 def native_body(completion: Completion) -> dict[str, Any]:
@@ -52,11 +52,25 @@ def headers_of(completion: Completion) -> dict[str, str]:
         "x-ai-provider": answer.provider,
         "x-ai-route": completion.route,
         "x-ai-cache": cache_result(completion),
-        "x-ai-fallbacks": str(sum(attempt.outcome == "failed" for attempt in course.attempts)),
+        "x-ai-fallbacks": str(_failures(course)),
     }
     if answer.confidence is not None:
         headers["x-ai-confidence"] = f"{answer.confidence:.4f}"
     return headers
+
+
+def headers_of_stream(course: Course) -> dict[str, str]:
+    """The `x-ai-*` headers of a stream, whose cost and route are known at its end alone."""
+    return {
+        # Proxies are not to keep pieces back.
+        "cache-control": "no-cache",
+        "x-accel-buffering": "no",
+        "x-ai-fallbacks": str(_failures(course)),
+    }
+
+
+def _failures(course: Course) -> int:
+    return sum(attempt.outcome == "failed" for attempt in course.attempts)
 
 
 def attempts_of(completion: Completion) -> list[dict[str, Any]]:
