@@ -4,6 +4,7 @@ The server's lifespan opens the ledger's connections, the copies of keys, settin
 providers' connections; at the end calls in flight are finished and settled before these are closed.
 """
 
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,9 @@ from providers.breaker import breaker_opened  # noqa: E402
 from routing import cache, gateway  # noqa: E402
 
 DRAIN_S = 30.0
+#: New objects before the youngest are looked at, and how often that before the older ones are: a completion
+#: makes thousands, hardly any of them in circles.
+COLLECT_AFTER = (10_000, 20, 50)
 
 lean_application = LeanHandler()
 
@@ -43,10 +47,21 @@ async def lifespan() -> AsyncIterator[None]:
         gateway.adapters_opened(),
         breaker_opened(),
     ):
+        _settle_memory()
         try:
             yield
         finally:
             await background.drained(wait_s=DRAIN_S)
+
+
+def _settle_memory() -> None:
+    """Takes what was loaded at the start out of the garbage collector's sight.
+
+    It stays until the end, and to walk over it again and again cost a seventh of a completion's CPU time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:

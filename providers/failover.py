@@ -32,3 +32,31 @@ def candidates(
     usable = [name for name in dict.fromkeys(order) if name in configured and models.get(name, {}).get(tier)]
     ordered = sorted(usable, key=lambda name: name in failed)
     return tuple(Candidate(provider=name, model=models[name][tier], tier=tier) for name in ordered)
+
+
+class RetryBudget:
+    """How many failed calls may be followed by another one: every retry is paid for by earlier calls.
+
+    While one provider fails, its circuit opens long before this is used up. Where all of them fail, it keeps
+    retries from multiplying their load. One for each process.
+
+    Args:
+        calls_per_retry: so many calls earn one retry.
+        reserve: retries that are there from the start, and are saved up at most.
+    """
+
+    def __init__(self, *, calls_per_retry: int = 5, reserve: int = 100) -> None:
+        self._earned_by_call = 1 / calls_per_retry
+        self._reserve = float(reserve)
+        self._left = self._reserve
+
+    def earn(self) -> None:
+        """A request begins."""
+        self._left = min(self._left + self._earned_by_call, self._reserve)
+
+    def spend(self) -> bool:
+        """Whether a failed call may be followed by another one; if so, that is counted."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

@@ -39,6 +39,9 @@ ANSWER_BYTES_MAX = 1_000_000
 #: After this a process that asks is taken for dead, and another one asks.
 CLAIM_S = 15
 
+#: What stands in an answer's place while a process asks for it; an answer begins with a brace.
+CLAIM_MARK = b"asked by "
+
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
 
@@ -73,14 +76,12 @@ async def remember(course: Course, answer: Answer, route: Route) -> None:
         return
     remembered = Remembered(answer, course.cost_eur)
     await _cache().keep(course.cache_key, remembered, ttl_s=course.policy.cache_ttl_s)
-    if course.leads_cache:
-        await _cache().end(course.cache_key, remembered)
 
 
 async def give_up(course: Course) -> None:
     """Says to those who wait for this request's answer that there is none."""
     if course.cache_key is not None and course.leads_cache:
-        await _cache().end(course.cache_key, None)
+        await _cache().give_up(course.cache_key)
 
 
 class AnswerCache:
@@ -94,22 +95,20 @@ class AnswerCache:
         self._valkey = valkey
         self._under_way: dict[str, asyncio.Future[Remembered | None]] = {}
         self._left_alone_until = 0.0
-        self._token = uuid4().hex
+        self._claim = CLAIM_MARK + uuid4().hex.encode()
 
     async def find_or_lead(self, key: str, *, deadline: float) -> tuple[Remembered | None, bool]:
         """The answer of an identical request, waited for until `deadline` (loop time) where one is under way.
 
         Without one the request is to ask. Where the second value is true, others wait for it: then
-        `end` must follow.
+        `keep` or `give_up` must follow.
         """
         leader = self._under_way.get(key)
         if leader is not None:
             return await _before(deadline, asyncio.shield(leader)), False
         self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
-            found = await self._read(key)
-            if found is None and not await self._claim(key):
-                found = await self._await_other_process(key, deadline)
+            found = await self._read_or_claim(key, deadline)
         except BaseException:
             self._end(key, None)
             raise
@@ -118,55 +117,52 @@ class AnswerCache:
         return found, found is None
 
     async def keep(self, key: str, remembered: Remembered, *, ttl_s: int) -> None:
-        """Keeps an answer for `ttl_s` seconds, if it is not too large."""
+        """Keeps an answer for `ttl_s` seconds, if it is not too large, and hands it to those who wait."""
         text = _written(remembered)
         if len(text) <= ANSWER_BYTES_MAX:
             await self._try(lambda: self._valkey.set(key, text, ex=ttl_s))
-
-    async def end(self, key: str, remembered: Remembered | None) -> None:
-        """Hands what there is, or that there is nothing, to those who wait."""
-        await self._release(key)
+        else:
+            await self._release(key)
         self._end(key, remembered)
 
-    async def _read(self, key: str) -> Remembered | None:
-        text = await self._try(lambda: self._valkey.get(key))
-        return _read(text) if text else None
+    async def give_up(self, key: str) -> None:
+        """Says to those who wait that there is nothing."""
+        await self._release(key)
+        self._end(key, None)
 
-    async def _claim(self, key: str) -> bool:
-        """Whether no other process is asking; without Valkey nobody can know, and we ask."""
-        claim = self._try(
-            lambda: self._valkey.set(_claim_of(key), self._token, nx=True, ex=CLAIM_S), default=True
-        )
-        return bool(await claim)
+    async def _read_or_claim(self, key: str, deadline: float) -> Remembered | None:
+        """The answer; None where this process is now the one that asks for it.
+
+        Without Valkey, or past `deadline`, nobody can know, and we ask.
+        """
+        while True:
+            text = await self._try(lambda: self._valkey.set(key, self._claim, nx=True, get=True, ex=CLAIM_S))
+            if text is None or text == self._claim or _now() >= deadline:
+                return None
+            if not text.startswith(CLAIM_MARK):
+                return _read(text)
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _release(self, key: str) -> None:
         """Takes our own claim back, and nobody else's."""
-        await self._try(lambda: self._valkey.eval(_RELEASE, 1, _claim_of(key), self._token))
-
-    async def _await_other_process(self, key: str, deadline: float) -> Remembered | None:
-        while _now() < deadline:
-            await asyncio.sleep(LOOK_EVERY_S)
-            under_way = await self._try(lambda: self._valkey.exists(_claim_of(key)))
-            found = await self._read(key)
-            if found is not None or not under_way:
-                return found
-        return None
+        await self._try(lambda: self._valkey.eval(_RELEASE, 1, key, self._claim))
 
     def _end(self, key: str, remembered: Remembered | None) -> None:
         future = self._under_way.pop(key, None)
         if future is not None and not future.done():
             future.set_result(remembered)
 
-    async def _try(self, command: Callable[[], Awaitable[Any]], default: Any = None) -> Any:
+    async def _try(self, command: Callable[[], Awaitable[Any]]) -> Any:
+        """What Valkey answers; None where it does not."""
         if time.monotonic() < self._left_alone_until:
-            return default
+            return None
         try:
             # Not redis' own time-out, in which Python 3.11 can lose a cancellation.
             async with asyncio.timeout(WAIT_S):
                 return await command()
         except (RedisError, OSError, TimeoutError):
             self._left_alone_until = time.monotonic() + LEFT_ALONE_S
-            return default
+            return None
 
 
 def key_of(course: Course) -> str:
@@ -176,19 +172,15 @@ def key_of(course: Course) -> str:
     """
     request, rules = course.request, course.policy
     shape = (
-        *(asdict(request.prompt), request.exact),
+        *(request.prompt, request.exact),
         *(request.model, request.tier, policy.first_tier(rules, request), course.threshold),
         *(request.max_output_tokens or rules.max_output_tokens, rules.provider_order),
         {provider: dict(models) for provider, models in rules.models.items()},
         sorted((name, provider["base_url"] or "") for name, provider in settings.PROVIDERS.items()),
     )
-    text = json.dumps(shape, default=list).encode()
+    text = repr(shape).encode()
     digest = hmac.new(settings.SECRET_KEY.encode(), text, "sha256").hexdigest()
     return f"aigov:answer:{course.principal.organization_id}:{digest}"
-
-
-def _claim_of(key: str) -> str:
-    return f"{key}:asking"
 
 
 def _written(remembered: Remembered) -> bytes:

@@ -166,6 +166,11 @@ class Course:
         return sum((attempt.cost_eur for attempt in self.attempts), ZERO)
 
     @property
+    def failures(self) -> int:
+        """How many calls have failed."""
+        return sum(attempt.outcome == "failed" for attempt in self.attempts)
+
+    @property
     def failed_providers(self) -> set[str]:
         return {attempt.candidate.provider for attempt in self.attempts if attempt.outcome == "failed"}
 

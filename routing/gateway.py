@@ -29,7 +29,7 @@ from providers.adapters import open_adapters
 from providers.adapters.base import Adapter
 from providers.breaker import breaker
 from providers.errors import Deserted, Malformed, ProviderError
-from providers.failover import Candidate
+from providers.failover import Candidate, RetryBudget
 from providers.features import unsupported
 from providers.types import Prompt, ProviderReply, ProviderRequest, StreamItem, StreamStart, Tier
 from routing import cache, charging, decisions, demotion, policy
@@ -44,6 +44,9 @@ from routing.streaming import Live
 
 #: Each running loop's adapters: their connections belong to it.
 _adapters: WeakKeyDictionary[asyncio.AbstractEventLoop, Mapping[str, Adapter]] = WeakKeyDictionary()
+_retries = RetryBudget()
+#: After so many failed calls a request is given up.
+FAILURES_MAX = 3
 
 
 async def complete(*, principal: Principal, request: CompletionRequest, request_id: str) -> Completion:
@@ -81,6 +84,7 @@ def _work(course: Course) -> asyncio.Task[Completion]:
 
 
 async def _complete(course: Course) -> Completion:
+    _retries.earn()
     try:
         remembered = await cache.find(course)
         completion = await (_anew(course) if remembered is None else _again(course, remembered))
@@ -142,7 +146,7 @@ async def _ask_large(course: Course) -> Answer:
 async def _ask(course: Course, tier: Tier) -> Answer:
     candidates = _candidates(course, tier)
     for number, candidate in enumerate(candidates, start=1):
-        if course.remaining_s <= 0 or course.is_deserted:
+        if not _may_try(course):
             break
         if not await breaker().admits(candidate.provider, candidate.model):
             course.attempts.append(Attempt(candidate, "skipped_circuit_open"))
@@ -159,6 +163,13 @@ async def _ask(course: Course, tier: Tier) -> Answer:
             if not error.failover:
                 raise BadRequest(error.message, code="provider_refused") from error
     raise NoProviderAvailable(f"No provider has answered with its {tier} model.", retry_after_s=1)
+
+
+def _may_try(course: Course) -> bool:
+    """Whether there is time and reason for another call; after a failure it has to be earned."""
+    if course.remaining_s <= 0 or course.is_deserted:
+        return False
+    return course.failures == 0 or (course.failures < FAILURES_MAX and _retries.spend())
 
 
 async def _attempt(course: Course, candidate: Candidate, give_up_at: float) -> Answer:

@@ -182,7 +182,6 @@ def key() -> str:
 
 async def kept(process: AnswerCache, key: str) -> None:
     await process.keep(key, REMEMBERED, ttl_s=60)
-    await process.end(key, REMEMBERED)
 
 
 def soon(wait_s: float = 5.0) -> float:
@@ -208,7 +207,7 @@ async def test_another_process_asks_itself_when_the_first_gives_up(
     assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
     waiting = asyncio.create_task(theirs.find_or_lead(key, deadline=soon()))
     await asyncio.sleep(0.05)
-    await ours.end(key, None)
+    await ours.give_up(key)
     assert await waiting == (None, True)
 
 
@@ -223,7 +222,7 @@ async def test_an_answer_is_read_as_it_was_written(
     processes: tuple[AnswerCache, AnswerCache], key: str
 ) -> None:
     ours, theirs = processes
-    await ours.keep(key, REMEMBERED, ttl_s=60)
+    await kept(ours, key)
     assert await theirs.find_or_lead(key, deadline=soon()) == (REMEMBERED, False)
 
 
@@ -252,7 +251,7 @@ async def test_without_valkey_there_is_no_cache_and_no_error(key: str) -> None:
             "within a process identical requests still share one call"
         )
         assert await alone.find_or_lead(key, deadline=soon()) == (None, True)
-        await alone.end(key, None)
+        await alone.give_up(key)
 
 
 async def test_a_damaged_entry_is_none(processes: tuple[AnswerCache, AnswerCache], key: str) -> None:
@@ -269,7 +268,7 @@ async def test_nobody_ends_what_another_process_leads(
 ) -> None:
     ours, theirs = processes
     assert await ours.find_or_lead(key, deadline=soon()) == (None, True)
-    await theirs.end(key, None)
+    await theirs.give_up(key)
     assert await theirs.find_or_lead(key, deadline=soon(0.1)) == (None, True), (
         "waited, as the claim was there"
     )

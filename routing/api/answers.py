@@ -52,7 +52,7 @@ def headers_of(completion: Completion) -> dict[str, str]:
         "x-ai-provider": answer.provider,
         "x-ai-route": completion.route,
         "x-ai-cache": cache_result(completion),
-        "x-ai-fallbacks": str(_failures(course)),
+        "x-ai-fallbacks": str(course.failures),
     }
     if answer.confidence is not None:
         headers["x-ai-confidence"] = f"{answer.confidence:.4f}"
@@ -65,12 +65,8 @@ def headers_of_stream(course: Course) -> dict[str, str]:
         # Proxies are not to keep pieces back.
         "cache-control": "no-cache",
         "x-accel-buffering": "no",
-        "x-ai-fallbacks": str(_failures(course)),
+        "x-ai-fallbacks": str(course.failures),
     }
-
-
-def _failures(course: Course) -> int:
-    return sum(attempt.outcome == "failed" for attempt in course.attempts)
 
 
 def attempts_of(completion: Completion) -> list[dict[str, Any]]:
