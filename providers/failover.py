@@ -35,9 +35,9 @@ def candidates(
 
 
 class RetryBudget:
-    """How many failed calls may be followed by another one: every retry is paid for by earlier calls.
+    """How many failed calls may be followed by another one: a retry in vain is paid for by other calls.
 
-    While one provider fails, its circuit opens long before this is used up. Where all of them fail, it keeps
+    While one provider fails, the retries with another one cost nothing. Where all of them fail, it keeps
     retries from multiplying their load. One for each process.
 
     Args:
@@ -53,6 +53,10 @@ class RetryBudget:
     def earn(self) -> None:
         """A request begins."""
         self._left = min(self._left + self._earned_by_call, self._reserve)
+
+    def give_back(self, retries: int) -> None:
+        """So many retries were not in vain."""
+        self._left = min(self._left + retries, self._reserve)
 
     def spend(self) -> bool:
         """Whether a failed call may be followed by another one; if so, that is counted."""

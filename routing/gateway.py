@@ -91,6 +91,7 @@ async def _complete(course: Course) -> Completion:
     except Exception as error:
         await decisions.record_refusal(course, error)
         raise
+    _retries.give_back(course.failures)
     await decisions.record(completion)
     return completion
 

@@ -21,6 +21,13 @@ def test_no_more_is_saved_up_than_the_reserve() -> None:
     assert sum(budget.spend() for _ in range(10)) == 3
 
 
+def test_retries_that_help_cost_nothing() -> None:
+    budget = RetryBudget(calls_per_retry=1_000, reserve=5)
+    for _ in range(100):
+        assert budget.spend()
+        budget.give_back(1)
+
+
 def test_of_a_thousand_failing_calls_a_fifth_and_the_reserve_are_repeated() -> None:
     budget = RetryBudget(calls_per_retry=5, reserve=100)
     retries = 0
