@@ -8,20 +8,25 @@ Three ways, the best that the model has (which is learned from its refusals):
    as structured output;
 3. else, where the model has no structured output either, by an instruction alone.
 
+The second is another form of answer, so it is never asked for where the caller sees the answer as it comes
+(a stream), where it may be a tool call, or where the caller has chosen its form.
+
 What is added to a request here is what `providers.pricing.input_tokens_bound` has to count.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from providers.types import Message, ProviderRequest
+from providers.types import Message, Part, ProviderRequest, Text
 
 #: OpenAI wants a name for each schema.
 SCHEMA_NAME = "answer"
+INVALID_JSON = "INVALID_JSON"
 _CUT_ANSWER = re.compile(r'\s*\{\s*"answer"\s*:\s*"((?:[^"\\]|\\.)*)', re.DOTALL)
 
 
@@ -49,15 +54,21 @@ class Answer:
     verbalized: float | None
 
 
-def ask(request: ProviderRequest, *, logprobs: bool, structured: bool) -> Asked:
-    """What to add to `request` for a model that has log-probabilities, or structured output, or neither."""
-    if request.want_confidence and structured and not logprobs:
+def ask(request: ProviderRequest, *, logprobs: bool, structured: bool, stream: bool = False) -> Asked:
+    """What to add to `request` for a model that has log-probabilities, or structured output, or neither.
+
+    Log-probabilities that the caller wants are asked for in any case: the provider then refuses by name.
+    """
+    prompt = request.prompt
+    wanted = prompt.top_logprobs is not None
+    as_it_is = stream or wanted or prompt.json_object or bool(prompt.tools)
+    if request.want_confidence and structured and not logprobs and not as_it_is:
         return Asked(instruction=None, schema=wrapper_schema(request), wrapped=True, logprobs=False)
     return Asked(
         instruction=instruction(request, structured=structured),
-        schema=request.prompt.response_schema if structured else None,
+        schema=prompt.response_schema if structured else None,
         wrapped=False,
-        logprobs=logprobs and request.want_confidence,
+        logprobs=wanted or (logprobs and request.want_confidence),
     )
 
 
@@ -78,9 +89,24 @@ def with_instruction(messages: tuple[Message, ...], text: str | None) -> tuple[M
         return messages
     for at, message in enumerate(messages):
         if message.role == "system":
-            joined = Message("system", f"{message.content}\n\n{text}")
-            return (*messages[:at], joined, *messages[at + 1 :])
+            return (*messages[:at], Message("system", _appended(message.content, text)), *messages[at + 1 :])
     return (Message("system", text), *messages)
+
+
+def _appended(content: str | tuple[Part, ...], text: str) -> str | tuple[Part, ...]:
+    return f"{content}\n\n{text}" if isinstance(content, str) else (*content, Text(f"\n\n{text}"))
+
+
+def arguments_object(arguments: str) -> dict[str, Any]:
+    """A tool call's JSON text as the object that Anthropic wants.
+
+    No text is no arguments. What is no JSON object, since a model may write anything, becomes
+    `{"INVALID_JSON": text}`, as Anthropic's documentation advises.
+    """
+    if not arguments.strip():
+        return {}
+    value = _json_object(arguments)
+    return {INVALID_JSON: arguments} if value is None else value
 
 
 def wrapper_schema(request: ProviderRequest) -> dict[str, Any]:
@@ -154,13 +180,18 @@ def _probability(value: Any) -> float | None:
 
 def _json_object(text: str) -> dict[str, Any] | None:
     with suppress(ValueError, RecursionError):
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         return value if isinstance(value, dict) else None
     return None
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} cannot be written as JSON")
 
 
 def _cut_answer(text: str) -> str:

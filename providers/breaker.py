@@ -92,6 +92,10 @@ class Breaker:
         stands = self._standing(key)
         return stands == "closed" or (stands == "half_open" and await self._takes_probe(key))
 
+    def is_closed(self, provider: str, model: str) -> bool:
+        """Whether a call may be sent that is no probe."""
+        return self._standing((provider, model)) == "closed"
+
     async def succeeded(self, provider: str, model: str) -> None:
         self._ended((provider, model), partial(after_success, now=_now()))
 

@@ -6,7 +6,8 @@
     ├── TimedOut            billed maybe  the deadline passed after the request was sent
     ├── Deserted            billed maybe  nobody listens to the stream any more
     ├── Malformed           billed maybe  a 200 that cannot be read, or has no usage
-    └── ErrorAnswer         billed no     the provider answered with an error status
+    └── ErrorAnswer         billed no     the provider answered with an error status; billed maybe where it
+        │                                 said so in a stream that had begun
         ├── CallerError     4xx; another provider would say the same: no failover
         ├── BadCredentials  401, 403: ours; fail over and alert
         ├── SpendLimitReached   our account there has no money left; fail over and alert
@@ -18,6 +19,8 @@ Messages name the provider and the kind of failure, never a key, a prompt or an 
 """
 
 from typing import ClassVar, Literal
+
+from providers.types import ProviderReply
 
 Billed = Literal["no", "maybe", "yes"]
 
@@ -33,10 +36,12 @@ class ProviderError(Exception):
         code, param: the provider's own word for it, and the field of the request that it names.
         request_id: the provider's, for its support.
         retry_after_s: for how long the provider asks to be left alone.
+        billed: whether the call costs money; the class has a default.
+        reply: what had come of a streamed answer, where its usage had come too: its true cost is known.
     """
 
     kind: str = "provider_error"
-    billed: ClassVar[Billed] = "maybe"
+    billed: Billed = "maybe"
     failover: ClassVar[bool] = True
     alert: ClassVar[bool] = False
 
@@ -51,6 +56,8 @@ class ProviderError(Exception):
         param: str | None = None,
         request_id: str | None = None,
         retry_after_s: float | None = None,
+        billed: Billed | None = None,
+        reply: ProviderReply | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -61,6 +68,8 @@ class ProviderError(Exception):
         self.param = param
         self.request_id = request_id
         self.retry_after_s = retry_after_s
+        self.billed = billed or self.billed
+        self.reply = reply
 
 
 class NotSent(ProviderError):

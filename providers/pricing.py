@@ -15,19 +15,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from providers.answers import instruction, wrapper_schema
-from providers.types import ProviderRequest, Usage
+from providers.answers import arguments_object, instruction, wrapper_schema
+from providers.types import Image, Part, ProviderRequest, Text, Tool, ToolCall, ToolResult, Usage
 
 #: Tokens around each message: OpenAI's documented count is 3, and 3 once for the answer's start. Anthropic's
 #: is of the same size. More than double it, so that a change of format does no harm.
 TOKENS_PER_MESSAGE = 8
 TOKENS_PER_REQUEST = 64
-#: What a provider adds of its own where the answer is structured. Anthropic documents up to 530 tokens of
-#: system prompt for its tools (300 to 350 for present models), and that structured output adds such a prompt.
-TOKENS_PER_STRUCTURED_REQUEST = 600
-#: A schema is counted twice: as we send it, and as the provider may write it out for its model.
-SCHEMA_COPIES = 2
+#: Around each part, tool call, result and definition.
+TOKENS_PER_PART = 32
+#: What a provider adds of its own where there are tools, or where the answer is structured. Anthropic
+#: documents up to 804 tokens of system prompt for tools (Claude Opus 4.7), and that structured output adds
+#: such a prompt.
+TOKENS_PER_SPECIAL_REQUEST = 1_000
+#: The most that a picture costs, by the `detail` that is asked for; None: any other.
+#: OpenAI: as it is, a picture may have 30,000 patches of 32 × 32 pixels (more are refused; smaller limits for
+#: older models), each up to 2.46 tokens. Closely looked at, it costs most at gpt-4o-mini: 2,833 tokens and
+#: 5,667 for each of up to 8 tiles. With low detail: 1,536 patches of 2.46 tokens at models that have no such
+#: detail; 2,833 tokens at gpt-4o-mini.
+#: Anthropic: patches of 28 × 28 pixels, after it was reduced to 2,576 pixels at its longer side.
+IMAGE_TOKENS: dict[str, dict[str | None, int]] = {
+    "openai": {None: 73_800, "high": 2_833 + 8 * 5_667, "low": 3_779},
+    "anthropic": {None: 92 * 92},
+}
 
 
 class Unpriced(LookupError):
@@ -135,20 +147,55 @@ def _dearest_input(band: Band) -> Decimal:
     return max(band.input, band.cache_read, band.cache_write_5m, band.cache_write_1h)
 
 
-def input_tokens_bound(request: ProviderRequest) -> int:
-    """More tokens than any provider counts for `request`, whichever way its adapter asks
-    (`providers.answers`).
+def input_tokens_bound(request: ProviderRequest, *, provider: str) -> int:
+    """More tokens than `provider` counts for `request`, whichever way its adapter asks (`providers.answers`).
 
-    A token stands for at least one byte of UTF-8, so the bytes of everything that is sent are a bound; the
-    stated constants are for what the providers add themselves.
+    A token stands for at least one byte of UTF-8, so the bytes of everything that is sent are a bound; what
+    is JSON is counted twice, as we send it and as the provider may write it out for its model. The stated
+    constants are for what the providers add themselves, and for pictures.
     """
-    tokens = TOKENS_PER_REQUEST + TOKENS_PER_MESSAGE * (len(request.prompt.messages) + 1)
-    tokens += sum(_text_bytes(message.text) for message in request.prompt.messages)
+    prompt = request.prompt
+    tokens = TOKENS_PER_REQUEST + TOKENS_PER_MESSAGE * (len(prompt.messages) + 1)
+    for message in prompt.messages:
+        tokens += sum(_part_bound(part, provider) for part in message.parts)
     tokens += _text_bytes(instruction(request, structured=False) or "")
-    if request.want_confidence or request.prompt.response_schema is not None:
-        schema = json.dumps(wrapper_schema(request), ensure_ascii=False)
-        tokens += SCHEMA_COPIES * _text_bytes(schema) + TOKENS_PER_STRUCTURED_REQUEST
+    if prompt.tools:
+        tokens += TOKENS_PER_SPECIAL_REQUEST + sum(_tool_bound(tool) for tool in prompt.tools)
+    if request.want_confidence or prompt.response_schema is not None or prompt.json_object:
+        tokens += TOKENS_PER_SPECIAL_REQUEST + _json_bytes(wrapper_schema(request))
+        tokens += _text_bytes((prompt.schema_name or "") + (prompt.schema_description or ""))
     return tokens
+
+
+def _part_bound(part: Part, provider: str) -> int:
+    match part:
+        case Text():
+            tokens = _text_bytes(part.text)
+        case Image():
+            tokens = _image_bound(part, provider) + _text_bytes(part.url or "")
+        case ToolCall():
+            # A large number may be longer as the object has it than as the model wrote it.
+            tokens = _text_bytes(part.id + part.name + part.arguments)
+            tokens += _json_bytes(arguments_object(part.arguments))
+        case ToolResult():
+            tokens = _text_bytes(part.call_id)
+            tokens += sum(_part_bound(each, provider) for each in part.content)
+    return tokens + TOKENS_PER_PART
+
+
+def _image_bound(image: Image, provider: str) -> int:
+    bounds = IMAGE_TOKENS.get(provider, IMAGE_TOKENS["openai"])
+    return bounds.get(image.detail, bounds[None])
+
+
+def _tool_bound(tool: Tool) -> int:
+    written = {"name": tool.name, "description": tool.description or "", "parameters": tool.parameters}
+    return TOKENS_PER_PART + _json_bytes(written)
+
+
+def _json_bytes(value: Any) -> int:
+    """The bytes of `value` as JSON, twice: once with every character that is not ASCII escaped."""
+    return len(json.dumps(value)) + _text_bytes(json.dumps(value, ensure_ascii=False))
 
 
 def _text_bytes(text: str) -> int:

@@ -33,7 +33,7 @@ class Image:
     url: str | None = None
     data: str | None = None
     media_type: str | None = None
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
     cache: CacheLifetime | None = None
 
 
@@ -139,7 +139,8 @@ class Prompt:
     Args:
         labels: the answer must be exactly one of these.
         response_schema: a JSON Schema of an object that the answer must have. Not with `labels`.
-        schema_name: what the caller calls the schema.
+        schema_name, schema_description: what the caller calls the schema, and says of it.
+        schema_strict: whether the answer must keep to the schema exactly; None: the provider's default.
         json_object: the answer must be some JSON object. Not with `labels` or `response_schema`.
         parallel_tool_calls: whether one answer may ask for several tools; None: the provider's default.
         stop: the answer ends before any of these.
@@ -150,6 +151,8 @@ class Prompt:
     labels: tuple[str, ...] = ()
     response_schema: Mapping[str, Any] | None = None
     schema_name: str | None = None
+    schema_description: str | None = None
+    schema_strict: bool | None = True
     json_object: bool = False
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None

@@ -22,7 +22,8 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from redis.asyncio import BlockingConnectionPool, Redis
+from pydantic_core import to_json
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -31,7 +32,7 @@ from routing import policy
 from routing.course import Answer, Course
 from routing.policy import Route
 
-CONNECTIONS_MAX = 20
+CONNECTIONS_MAX = 500
 WAIT_S = 0.1
 LEFT_ALONE_S = 1.0
 LOOK_EVERY_S = 0.03
@@ -184,7 +185,7 @@ def key_of(course: Course) -> str:
 
 
 def _written(remembered: Remembered) -> bytes:
-    return json.dumps({"answer": asdict(remembered.answer), "cost_eur": str(remembered.cost_eur)}).encode()
+    return to_json({"answer": asdict(remembered.answer), "cost_eur": str(remembered.cost_eur)})
 
 
 def _read(text: bytes) -> Remembered | None:
@@ -218,10 +219,10 @@ def _cache() -> AnswerCache:
 @asynccontextmanager
 async def cache_opened() -> AsyncIterator[None]:
     """Opens the running loop's cache for the time of the block. Valkey may be down."""
-    pool = BlockingConnectionPool.from_url(
+    # Not the pool that waits for a free connection: under load it costs more than the command.
+    pool = ConnectionPool.from_url(
         settings.REDIS_URL,
         max_connections=CONNECTIONS_MAX,
-        timeout=WAIT_S,
         socket_timeout=None,
         socket_connect_timeout=None,
         retry=Retry(NoBackoff(), 0),

@@ -10,7 +10,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 from aigov import clock
-from aigov.errors import BudgetExceeded, ModelNotPriced
+from aigov.errors import BudgetExceeded, BudgetUnavailable, ModelNotPriced
 from budgets import ledger
 from budgets.balances import balances
 from budgets.fx import FX_TABLE, Rate, to_eur
@@ -40,29 +40,32 @@ class Hold:
     taken_at: datetime
 
 
-async def take_hold(course: Course, candidate: Candidate, request: ProviderRequest) -> Hold:
+async def take_hold(course: Course, attempt: Attempt, request: ProviderRequest) -> Hold:
     """Holds the worst case of `request` under every cap that applies.
 
     Raises:
-        BudgetExceeded: it does not fit; noted as an attempt of the course.
+        BudgetExceeded: it does not fit; the attempt is noted as refused.
         ModelNotPriced: nobody knows what the model costs.
         BudgetUnavailable: no ledger, no call.
     """
-    now = clock.now()
+    now, candidate = clock.now(), attempt.candidate
     price, rate = _price_of(candidate, now), _rate(now)
     amount_usd = pricing.worst_case_usd(
         price,
-        input_tokens_max=pricing.input_tokens_bound(request),
+        input_tokens_max=pricing.input_tokens_bound(request, provider=candidate.provider),
         output_tokens_max=request.max_output_tokens,
     )
-    charge = _charge(course, candidate, price, rate, now)
+    charge = _charge(course, attempt, price, rate, now)
     hold = Hold(uuid4(), price, rate, to_eur(amount_usd, rate), now)
     try:
         course.balance = await ledger.reserve(
             hold_id=hold.id, charge=charge, amount_eur=hold.amount_eur, amount_usd=amount_usd
         )
     except BudgetExceeded as error:
-        course.attempts.append(Attempt(candidate, "refused_budget", error=error.code))
+        attempt.outcome, attempt.error = "refused_budget", error.code
+        raise
+    except BudgetUnavailable as error:
+        attempt.error = error.code
         raise
     course.resets_at = charge.resets_at
     return hold
@@ -102,12 +105,15 @@ async def charge_answer(course: Course, attempt: Attempt, hold: Hold, reply: Pro
 
 
 async def charge_failure(course: Course, attempt: Attempt, hold: Hold, error: ProviderError) -> None:
-    """Voids the hold where nothing can have been billed, else charges it whole, as estimated."""
+    """Voids the hold where nothing can have been billed; else charges what came before the break, if that is
+    known, or the whole hold, as estimated."""
     attempt.error = error.kind
     if error.alert:
         log.error("%s needs attention: %s", attempt.candidate.provider, error.message)
     if error.billed == "no":
         await ledger.void(hold_id=hold.id)
+    elif error.reply is not None:
+        await charge_answer(course, attempt, hold, error.reply)
     else:
         await _charge_estimated(course, attempt, hold, error.kind)
 
@@ -123,7 +129,7 @@ async def _charge_estimated(course: Course, attempt: Attempt, hold: Hold, reason
     course.balance = await ledger.settle_estimated(hold_id=hold.id, reason=reason) or course.balance
 
 
-def _charge(course: Course, candidate: Candidate, price: PriceRow, rate: Rate, now: datetime) -> Charge:
+def _charge(course: Course, attempt: Attempt, price: PriceRow, rate: Rate, now: datetime) -> Charge:
     """What the hold fixes."""
     return Charge(
         organization_id=course.principal.organization_id,
@@ -132,10 +138,10 @@ def _charge(course: Course, candidate: Candidate, price: PriceRow, rate: Rate, n
         user=course.request.user,
         use_case=course.request.use_case,
         completion_id=course.id,
-        attempt=len(course.attempts),
-        provider=candidate.provider,
-        model=candidate.model,
-        tier=candidate.tier,
+        attempt=course.attempts.index(attempt),
+        provider=attempt.candidate.provider,
+        model=attempt.candidate.model,
+        tier=attempt.candidate.tier,
         price_id=price.id,
         fx_rate_id=rate.id,
         metadata=course.request.metadata,

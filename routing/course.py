@@ -27,7 +27,7 @@ from routing.requests import CompletionRequest
 Outcome = Literal["accepted", "low_confidence", "failed", "refused_budget", "skipped_circuit_open"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One try with one model, whether or not a call was made."""
 
@@ -174,6 +174,10 @@ class Course:
     def failed_providers(self) -> set[str]:
         return {attempt.candidate.provider for attempt in self.attempts if attempt.outcome == "failed"}
 
+    def is_live(self, tier: Tier) -> bool:
+        """Whether an answer of `tier` is given while it comes."""
+        return self.listener is not None and policy.is_live(tier, self.request)
+
     @property
     def has_begun(self) -> bool:
         """Whether somebody has got a part of the answer already."""
@@ -192,9 +196,16 @@ class Course:
     def remaining_s(self) -> float:
         return self.deadline - asyncio.get_running_loop().time()
 
+    def begin_attempt(self, candidate: Candidate) -> Attempt:
+        """A new attempt, failed until it is known to have an answer."""
+        self.attempts.append(Attempt(candidate, "failed"))
+        return self.attempts[-1]
+
     def reject_answer(self) -> None:
-        """Notes that the last attempt's answer was not sure enough."""
-        self.attempts[-1].outcome = "low_confidence"
+        """Notes that the answer was not sure enough."""
+        for attempt in self.attempts:
+            if attempt.outcome == "accepted":
+                attempt.outcome = "low_confidence"
 
     def deadline_of_attempt(self, *, candidates_left: int) -> float:
         """When to give an attempt up: where others are left, in time to try them too."""

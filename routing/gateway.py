@@ -15,8 +15,10 @@ A streamed answer is one model's: until its first words another model may be ask
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
@@ -24,19 +26,18 @@ from django.conf import settings
 from aigov import background
 from aigov.errors import AnswerBroken, BadRequest, GatewayError, NoProviderAvailable
 from aigov.organizations.principals import Principal
-from providers import failover
 from providers.adapters import open_adapters
 from providers.adapters.base import Adapter
 from providers.breaker import breaker
 from providers.errors import Deserted, Malformed, ProviderError
 from providers.failover import Candidate, RetryBudget
-from providers.features import unsupported
-from providers.types import Prompt, ProviderReply, ProviderRequest, StreamItem, StreamStart, Tier
+from providers.types import ProviderReply, ProviderRequest, StreamItem, StreamStart, Tier
 from routing import cache, charging, decisions, demotion, policy
 from routing.cache import Remembered
-from routing.confidence.calibration import confidence_of
-from routing.confidence.signals import match_label, signals_of
+from routing.candidates import candidates_of, provider_request
 from routing.course import Answer, Attempt, Completion, Course
+from routing.hedging import hedged
+from routing.judging import judge
 from routing.listener import Listener
 from routing.policy import Route
 from routing.requests import CompletionRequest
@@ -145,24 +146,22 @@ async def _ask_large(course: Course) -> Answer:
 
 
 async def _ask(course: Course, tier: Tier) -> Answer:
-    candidates = _candidates(course, tier)
-    for number, candidate in enumerate(candidates, start=1):
-        if not _may_try(course):
-            break
+    candidates = deque(candidates_of(course, tier))
+    while candidates and _may_try(course):
+        candidate = candidates.popleft()
         if not await breaker().admits(candidate.provider, candidate.model):
             course.attempts.append(Attempt(candidate, "skipped_circuit_open"))
             continue
-        give_up_at = course.deadline_of_attempt(candidates_left=len(candidates) - number)
+        give_up_at = course.deadline_of_attempt(candidates_left=len(candidates))
         try:
-            async with breaker().watched(candidate.provider, candidate.model):
-                return await _attempt(course, candidate, give_up_at)
+            return await _hedged_attempt(course, candidate, candidates, give_up_at)
         except Deserted as error:
             raise AnswerBroken("The client has gone.", code="client_gone") from error
         except ProviderError as error:
             if course.has_begun:
                 raise AnswerBroken(error.message) from error
             if not error.failover:
-                raise BadRequest(error.message, code="provider_refused") from error
+                raise BadRequest(error.message, param=error.param, code="provider_refused") from error
     raise NoProviderAvailable(f"No provider has answered with its {tier} model.", retry_after_s=1)
 
 
@@ -173,11 +172,33 @@ def _may_try(course: Course) -> bool:
     return course.failures == 0 or (course.failures < FAILURES_MAX and _retries.spend())
 
 
+async def _hedged_attempt(
+    course: Course, candidate: Candidate, others: deque[Candidate], give_up_at: float
+) -> Answer:
+    """An attempt; where the settings want it and it takes long, the next model is asked beside it."""
+    after_s = course.policy.hedge_after_s
+    attempt = _watched_attempt(course, candidate, give_up_at)
+    if after_s is None or course.listener is not None:
+        return await attempt
+
+    def other() -> Coroutine[Any, Any, Answer] | None:
+        # Only where its circuit is closed: a probe is not for a request that has an answer under way.
+        if not others or not breaker().is_closed(others[0].provider, others[0].model):
+            return None
+        return _watched_attempt(course, others.popleft(), course.deadline)
+
+    return await hedged(attempt, after_s=after_s, other=other)
+
+
+async def _watched_attempt(course: Course, candidate: Candidate, give_up_at: float) -> Answer:
+    async with breaker().watched(candidate.provider, candidate.model):
+        return await _attempt(course, candidate, give_up_at)
+
+
 async def _attempt(course: Course, candidate: Candidate, give_up_at: float) -> Answer:
-    request = _provider_request(course, candidate)
-    hold = await charging.take_hold(course, candidate, request)
-    attempt = Attempt(candidate, "failed")
-    course.attempts.append(attempt)
+    request = provider_request(course, candidate)
+    attempt = course.begin_attempt(candidate)
+    hold = await charging.take_hold(course, attempt, request)
     sent = time.monotonic()
     try:
         reply = await _call(course, candidate, request, give_up_at)
@@ -191,14 +212,14 @@ async def _attempt(course: Course, candidate: Candidate, give_up_at: float) -> A
         # A defect of ours, or the process ends: the call may have been billed all the same.
         await charging.charge_unknown(course, attempt, hold)
         raise
-    return _judge(course, attempt, reply)
+    return judge(course, attempt, reply)
 
 
 async def _call(
     course: Course, candidate: Candidate, request: ProviderRequest, give_up_at: float
 ) -> ProviderReply:
     adapter = _adapter(candidate.provider)
-    if course.listener is None or not policy.is_live(candidate.tier, course.request):
+    if course.listener is None or not course.is_live(candidate.tier):
         return await adapter.complete(request, deadline=give_up_at)
     silent_until = asyncio.get_running_loop().time() + course.policy.first_content_timeout_s
     stream = adapter.stream(request, deadline=course.deadline, first_content_by=min(silent_until, give_up_at))
@@ -225,67 +246,6 @@ async def _listened(
 
 def _ms_since(moment: float) -> int:
     return int((time.monotonic() - moment) * 1000)
-
-
-def _judge(course: Course, attempt: Attempt, reply: ProviderReply) -> Answer:
-    prompt = course.request.prompt
-    signals = signals_of(reply, labels=prompt.labels, response_schema=prompt.response_schema)
-    confidence, method = confidence_of(signals)
-    attempt.outcome, attempt.signals, attempt.confidence = "accepted", signals, confidence
-    label = match_label(reply.content, prompt.labels) if prompt.labels else None
-    return Answer(
-        content=label or reply.content,
-        parsed=reply.parsed,
-        tier=attempt.candidate.tier,
-        provider=attempt.candidate.provider,
-        model=attempt.candidate.model,
-        confidence=confidence,
-        confidence_method=method,
-        finish_reason=reply.finish_reason,
-        usage=reply.usage,
-        tool_calls=reply.tool_calls,
-        refused=reply.refused,
-        stop_sequence=reply.stop_sequence,
-        logprobs=reply.raw_logprobs,
-    )
-
-
-def _candidates(course: Course, tier: Tier) -> tuple[Candidate, ...]:
-    candidates = failover.candidates(
-        tier=tier,
-        order=course.policy.provider_order,
-        models=course.policy.models,
-        configured=settings.PROVIDERS,
-        failed=course.failed_providers,
-    )
-    concrete = course.request.model
-    wanted = tuple(candidate for candidate in candidates if concrete in (None, candidate.model))
-    return _able(wanted, course.request.prompt)
-
-
-def _able(candidates: tuple[Candidate, ...], prompt: Prompt) -> tuple[Candidate, ...]:
-    """The candidates whose provider honours everything that the prompt asks for.
-
-    Raises:
-        BadRequest: none does; it names what is asked for in vain.
-    """
-    lacks = {candidate: unsupported(candidate.provider, prompt) for candidate in candidates}
-    able = tuple(candidate for candidate, param in lacks.items() if param is None)
-    if candidates and not able:
-        param = lacks[candidates[0]]
-        message = f"The models that may be asked do not support {param}."
-        raise BadRequest(message, param=param, code="unsupported_parameter")
-    return able
-
-
-def _provider_request(course: Course, candidate: Candidate) -> ProviderRequest:
-    request = course.request
-    return ProviderRequest(
-        model=candidate.model,
-        prompt=request.prompt,
-        max_output_tokens=request.max_output_tokens or course.policy.max_output_tokens,
-        want_confidence=policy.is_judged(candidate.tier, request) or not request.exact,
-    )
 
 
 def _adapter(provider: str) -> Adapter:

@@ -71,6 +71,17 @@ FIRST_CONTENT_TIMEOUT = Key(
     default="PT15S",
     description=_("For how long a streaming model may be silent before another provider is asked."),
 )
+HEDGE_AFTER = Key(
+    name="ai.providers.hedge.after",
+    type="duration",
+    nullable=True,
+    scopes=WIDE,
+    default=None,
+    description=_(
+        "After how long a second provider is asked beside a slow one, for one call in twenty at most; the"
+        " slower answer is paid as well. Empty: never."
+    ),
+)
 OPENAI_MODELS = Key(
     name="ai.providers.openai.models",
     type="object",
@@ -94,6 +105,6 @@ ANTHROPIC_MODELS = Key(
 def register_keys() -> None:
     for key in (
         *(THRESHOLD, LARGE_USE_CASES, DEMOTION_COOLDOWN, CACHE_TTL, MAX_OUTPUT_TOKENS),
-        *(PROVIDER_ORDER, FIRST_CONTENT_TIMEOUT, OPENAI_MODELS, ANTHROPIC_MODELS),
+        *(PROVIDER_ORDER, FIRST_CONTENT_TIMEOUT, HEDGE_AFTER, OPENAI_MODELS, ANTHROPIC_MODELS),
     ):
         register(key)

@@ -22,6 +22,7 @@ class Policy:
         threshold: the confidence from which on a small model's answer is taken, 0 to 1.
         large_use_cases: these never ask the small model.
         max_output_tokens: for requests that do not say.
+        hedge_after_s: a second provider is asked where the first takes longer than this; None: never.
         first_content_timeout_s: after so many seconds without a word a streaming model is given up.
         cache_ttl_s: for how many seconds an answer is given again; 0: never.
         demotion_cooldown: for how long a route asks only the small model once it could not escalate.
@@ -32,6 +33,7 @@ class Policy:
     threshold: float
     large_use_cases: frozenset[str]
     max_output_tokens: int
+    hedge_after_s: float | None
     first_content_timeout_s: float
     cache_ttl_s: int
     demotion_cooldown: timedelta
@@ -45,11 +47,13 @@ def policy_of(settings: Settings, *, organization_id: int, user: str) -> Policy:
     def value(name: str) -> object:
         return settings.value(name, organization_id=organization_id, user=user)
 
+    hedge_after = value("ai.providers.hedge.after")
     return Policy(
         threshold=value("ai.routing.confidence.threshold"),  # type: ignore[arg-type]
         large_use_cases=frozenset(value("ai.routing.large.use_cases")),  # type: ignore[call-overload]
         max_output_tokens=value("ai.completion.max_output_tokens"),  # type: ignore[arg-type]
         demotion_cooldown=value("ai.routing.demotion.cooldown"),  # type: ignore[arg-type]
+        hedge_after_s=None if hedge_after is None else hedge_after.total_seconds(),  # type: ignore[attr-defined]
         first_content_timeout_s=value("ai.providers.first_content.timeout").total_seconds(),  # type: ignore[attr-defined]
         cache_ttl_s=int(value("ai.cache.ttl").total_seconds()),  # type: ignore[attr-defined]
         provider_order=tuple(value("ai.providers.order")),  # type: ignore[arg-type]

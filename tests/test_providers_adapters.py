@@ -6,9 +6,7 @@ import json
 import logging
 import re
 import socket
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -17,7 +15,7 @@ import httpx2
 import pytest
 
 from aigov import clock
-from providers.adapters import base, faults, open_adapter, open_adapters
+from providers.adapters import base, faults, open_adapter, open_adapters, transport, wire
 from providers.adapters.base import Adapter
 from providers.errors import (
     BadCredentials,
@@ -33,104 +31,29 @@ from providers.errors import (
     SpendLimitReached,
     TimedOut,
 )
-from providers.types import Message, Prompt, ProviderReply, ProviderRequest, Sampling, Usage
-
-KEY = "sk-canary-key"
-PROMPT = "the canary prompt"
-PROVIDERS = ("openai", "anthropic")
-#: Far longer than any answer here takes; a test that waits for it fails.
-LONG_S = 20.0
-
-OPENAI_ANSWER: dict[str, Any] = {
-    "id": "chatcmpl-1",
-    "model": "gpt-4o-mini-2024-07-18",
-    "service_tier": "default",
-    "choices": [{"finish_reason": "stop", "message": {"role": "assistant", "content": "A", "refusal": None}}],
-    "usage": {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21},
-}
-ANTHROPIC_ANSWER: dict[str, Any] = {
-    "id": "msg_1",
-    "model": "claude-haiku-4-5-20251001",
-    "stop_reason": "end_turn",
-    "content": [{"type": "text", "text": '{"answer": "A", "confidence": 0.9}'}],
-    "usage": {"input_tokens": 20, "output_tokens": 9, "service_tier": "standard"},
-}
-REQUEST_ID = {"openai": "x-request-id", "anthropic": "request-id"}
-ANSWERS = {"openai": OPENAI_ANSWER, "anthropic": ANTHROPIC_ANSWER}
-
-Act = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def http(status: int, body: Any, **headers: str) -> bytes:
-    """An HTTP answer; `body` is JSON, or bytes as they are."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} Status", "content-type: application/json", f"content-length: {len(content)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
-
-
-@dataclass
-class Upstream:
-    """A provider that does as it is told, one act a request; the last act is repeated."""
-
-    acts: list[bytes | Act]
-    url: str = ""
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    heads: list[str] = field(default_factory=list)
-    calls: list[asyncio.Future[None]] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.calls.append(done)
-        try:
-            await self._serve(reader, writer)
-        finally:
-            done.set_result(None)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                length = int(head.split("content-length:")[1].split("\r\n")[0])
-                self.bodies.append(json.loads(await reader.readexactly(length)))
-                self.heads.append(head)
-                act = self.acts.pop(0) if len(self.acts) > 1 else self.acts[0]
-                if not isinstance(act, bytes):
-                    await act(reader, writer)
-                    break
-                writer.write(act)
-                await writer.drain()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-@contextlib.asynccontextmanager
-async def upstream(*acts: bytes | Act) -> AsyncIterator[Upstream]:
-    provider = Upstream(list(acts))
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
-        yield provider
-        # The adapter is closed by now, so each call has seen its end.
-        await asyncio.gather(*provider.calls)
-
-
-@contextlib.asynccontextmanager
-async def adapter_of(name: str, url: str) -> AsyncIterator[Adapter]:
-    adapter = open_adapter(name, api_key=KEY, base_url=f"{url}/v1" if name == "openai" else url)
-    try:
-        yield adapter
-    finally:
-        await adapter.aclose()
-
-
-def request(**fields: Any) -> ProviderRequest:
-    whole = {"model": "m", "max_output_tokens": 16, **fields}
-    own = {
-        name: whole.pop(name) for name in ("model", "max_output_tokens", "want_confidence") if name in whole
-    }
-    return ProviderRequest(prompt=Prompt(**{"messages": (Message("user", PROMPT),), **whole}), **own)
+from providers.types import Message, ProviderReply, Sampling, Usage
+from tests.provider_world import (
+    ANSWERS,
+    ANTHROPIC_ANSWER,
+    KEY,
+    LONG_S,
+    OPENAI_ANSWER,
+    PROMPT,
+    PROVIDERS,
+    REQUEST_ID,
+    Act,
+    Upstream,
+    adapter_of,
+    cut,
+    hang,
+    hang_up,
+    http,
+    refused,
+    request,
+    reset,
+    trickle,
+    upstream,
+)
 
 
 async def ask(adapter: Adapter, *, within_s: float = LONG_S, **fields: Any) -> ProviderReply:
@@ -153,42 +76,6 @@ async def failure(name: str, url: str, *, within_s: float = LONG_S) -> ProviderE
 async def failure_of(name: str, *acts: bytes | Act, within_s: float = LONG_S) -> ProviderError:
     async with upstream(*acts) as provider:
         return await failure(name, provider.url, within_s=within_s)
-
-
-async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    linger = struct.pack("ii", 1, 0)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    writer.transport.abort()
-
-
-async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Closes without a word."""
-
-
-async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Says nothing until the client goes away."""
-    await reader.read()
-
-
-async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Signs of life without end, which defeat a time-out that counts from the last byte."""
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
-    with contextlib.suppress(ConnectionError):
-        while not reader.at_eof() and not writer.is_closing():
-            writer.write(b"1\r\n \r\n")
-            await writer.drain()
-            await asyncio.sleep(0.01)
-
-
-def cut(content: bytes) -> Act:
-    async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (
-            f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(content) * 2}\r\n\r\n"
-        )
-        writer.write(head.encode() + content)
-        await writer.drain()
-
-    return act
 
 
 # --- What was never sent is never billed
@@ -242,7 +129,7 @@ async def test_a_failed_tls_handshake_is_not_billed(name: str) -> None:
 async def test_waiting_in_vain_for_a_free_connection_is_not_billed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(transport, "CONNECTIONS_MAX", 1)
     async with upstream(hang) as provider, adapter_of(name, provider.url) as adapter:
         first = asyncio.create_task(ask(adapter))
         while not provider.bodies:
@@ -330,17 +217,13 @@ async def test_an_answer_that_is_no_http_may_be_billed(name: str) -> None:
 async def test_an_answer_beyond_the_limit_is_not_read_to_its_end(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "ANSWER_BYTES_MAX", 1000)
+    monkeypatch.setattr(transport, "ANSWER_BYTES_MAX", 1000)
     error = await failure_of(name, http(200, {**ANSWERS[name], "padding": "x" * 2000}))
     assert isinstance(error, Malformed)
     assert error.billed == "maybe"
 
 
 # --- An error answer is never billed
-
-
-def refused(type: str = "", message: str = "no", **fields: Any) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": type, "message": message, **fields}}
 
 
 ERROR_ANSWERS: list[tuple[str, int, dict[str, Any], type[ErrorAnswer], bool]] = [
@@ -545,7 +428,7 @@ async def test_labels_are_asked_for_in_plain_text_with_log_probabilities_where_t
         "openai", http(200, logprobs_of(("A", -0.25))), labels=("A", "ß"), messages=messages
     )
     body = provider.bodies[0]
-    assert (body["logprobs"], body["top_logprobs"]) == (True, base.TOP_LOGPROBS_LABELS)
+    assert (body["logprobs"], body["top_logprobs"]) == (True, wire.TOP_LOGPROBS_LABELS)
     assert body["messages"][0]["content"].startswith("Classify.\n\nAnswer with exactly one of these labels")
     assert body["messages"][0]["content"].endswith('"A", "ß"')
     assert "response_format" not in body
@@ -687,7 +570,7 @@ async def test_a_schema_goes_to_openai_natively_with_log_probabilities() -> None
     reply, provider = await answer("openai", http(200, body), response_schema=SCHEMA)
     sent = provider.bodies[0]["response_format"]["json_schema"]
     assert (sent["strict"], sent["schema"]) == (True, SCHEMA)
-    assert provider.bodies[0]["top_logprobs"] == base.TOP_LOGPROBS_TEXT
+    assert provider.bodies[0]["top_logprobs"] == wire.TOP_LOGPROBS_TEXT
     assert (reply.parsed, reply.content) == ({"name": "x"}, '{"name": "x"}')
 
 

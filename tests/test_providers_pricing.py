@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aigov.money import round_up
-from providers.adapters import anthropic, openai
+from providers.adapters import anthropic_wire, openai_wire
 from providers.answers import ask
 from providers.price_source import CONTEXTS, source_rows
 from providers.pricing import (
@@ -26,7 +26,20 @@ from providers.pricing import (
     true_cost_usd,
     worst_case_usd,
 )
-from providers.types import Message, Prompt, ProviderRequest, Usage
+from providers.types import (
+    Image,
+    Message,
+    Part,
+    Prompt,
+    ProviderRequest,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    Usage,
+)
 
 EUR_PER_USD = Decimal("0.8639")
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -83,8 +96,8 @@ def written(five_minutes: int, one_hour: int, *, read: int = 0) -> dict[str, Any
 
 def read_usage(provider: str, answer: Mapping[str, Any]) -> Usage:
     if provider == "openai":
-        return openai.usage(answer["usage"], service_tier=answer["service_tier"])
-    return anthropic.usage(answer["usage"])
+        return openai_wire.usage(answer["usage"], service_tier=answer["service_tier"])
+    return anthropic_wire.usage(answer["usage"])
 
 
 # Each sum stands beside its line: tokens × dollars per million, as the price lists have them.
@@ -411,15 +424,24 @@ def test_the_price_book_agrees_with_the_public_list_on_every_usage(
     assert ours == theirs.total_price
 
 
-BODIES = {"openai": openai.request_body, "anthropic": anthropic.request_body}
+BODIES = {"openai": openai_wire.request_body, "anthropic": anthropic_wire.request_body}
 
 
-def words(body: Mapping[str, Any]) -> int:
-    """The bytes of all that the model reads of a request."""
-    structure = body.get("response_format") or body.get("output_config")
-    texts = [body.get("system", ""), *(message["content"] for message in body["messages"])]
-    texts.append(json.dumps(structure, ensure_ascii=False) if structure else "")
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+def words(value: Any, name: str = "") -> int:
+    """The bytes of all that the model reads of a request, but for pictures."""
+    if name in ("model", "stop", "stop_sequences", "service_tier", "data", "type", "role") or value is None:
+        return 0
+    if name in ("schema", "parameters", "input_schema", "input"):
+        return size(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, Mapping):
+        return sum(words(each, key) for key, each in value.items())
+    if isinstance(value, list):
+        return sum(words(each) for each in value)
+    return 0 if not isinstance(value, str) or value.startswith("data:") else size(value)
+
+
+def size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 SCHEMA = {
@@ -431,44 +453,131 @@ SCHEMA = {
 }
 
 
+short = st.text(max_size=20)
+marks = st.sampled_from([None, "5m", "1h"])
+texts = st.builds(Text, short, marks)
+pictures = st.builds(
+    Image, url=st.just("https://example.com/ä.png"), detail=st.sampled_from([None, "low", "high"])
+)
+pictures |= st.just(Image(data="aGk=" * 99, media_type="image/png"))
+arguments = short | st.dictionaries(short, st.integers() | short).map(json.dumps)
+arguments |= st.sampled_from(['{"a": 1e15}', '{"a":[1e9,1e9]}', "{", ""])
+calls = st.builds(ToolCall, short, short, arguments, marks)
+results = st.builds(ToolResult, short, st.lists(texts, max_size=3).map(tuple), st.booleans(), marks)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    role = draw(st.sampled_from(["system", "user", "assistant"]))
+    parts = {"system": texts, "user": texts | pictures | results, "assistant": texts | calls}[role]
+    content = draw(short | st.lists(parts, max_size=4).map(tuple))
+    return Message(role, content)  # type: ignore[arg-type]
+
+
+tools = st.builds(
+    Tool,
+    name=short,
+    parameters=st.dictionaries(short, short | st.lists(short)),
+    description=st.none() | short,
+    strict=st.none() | st.booleans(),
+    cache=marks,
+)
+forms = st.sampled_from([{}, {"response_schema": SCHEMA}, {"labels": ("A", "größer")}, {"json_object": True}])
+
+
 @given(
-    texts=st.lists(st.text(max_size=40), min_size=1, max_size=5),
-    labels=st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True),
-    schema=st.sampled_from([None, SCHEMA]),
+    turns=st.lists(messages(), min_size=1, max_size=5),
+    form=forms,
+    offered=st.lists(tools, max_size=3),
+    name=short,
+    choice=st.none() | st.builds(ToolChoice, st.just("named"), short),
     want_confidence=st.booleans(),
     answered=st.sampled_from(["openai", "anthropic"]),
     logprobs=st.booleans(),
     structured=st.booleans(),
+    stream=st.booleans(),
 )
 def test_the_bound_counts_every_byte_that_an_adapter_sends_whichever_way_it_asks(
-    texts: list[str],
-    labels: list[str],
-    schema: Mapping[str, Any] | None,
+    turns: list[Message],
+    form: dict[str, Any],
+    offered: list[Tool],
+    name: str,
+    choice: ToolChoice | None,
     want_confidence: bool,
     answered: str,
     logprobs: bool,
     structured: bool,
+    stream: bool,
 ) -> None:
-    roles = ("system", "user", "assistant")
-    request = ProviderRequest(
-        model="m",
-        prompt=Prompt(
-            messages=tuple(Message(roles[at % 3], text) for at, text in enumerate(texts)),  # type: ignore[arg-type]
-            labels=tuple(labels),
-            response_schema=None if labels else schema,
-        ),
-        max_output_tokens=10,
-        want_confidence=want_confidence,
+    prompt = Prompt(
+        messages=tuple(turns),
+        tools=tuple(offered),
+        tool_choice=choice if offered and name else None,
+        schema_name=name,
+        schema_description=name,
+        sampling=Sampling(reasoning_effort="high"),
+        **form,
     )
-    asked = ask(request, logprobs=logprobs and answered == "openai", structured=structured)
-    sent = BODIES[answered](request, asked)
-    assert input_tokens_bound(request) >= words(sent)
+    request = ProviderRequest("m", prompt, 10, want_confidence)
+    asked = ask(request, logprobs=logprobs and answered == "openai", structured=structured, stream=stream)
+    sent = BODIES[answered](request, asked, stream=stream)
+    assert input_tokens_bound(request, provider=answered) >= words(sent)
+
+
+def bound_of(provider: str, *parts: Part, **fields: Any) -> int:
+    prompt = Prompt((Message("user", parts or ""),), **fields)
+    return input_tokens_bound(ProviderRequest("m", prompt, 1, want_confidence=False), provider=provider)
+
+
+def openai_patches(width: int, height: int) -> int:
+    return -(-width // 32) * -(-height // 32)
+
+
+@pytest.mark.parametrize(
+    ("provider", "detail", "tokens"),
+    [
+        # 6,400 × 4,800 pixels as they are: 30,000 patches, the most that is taken, at 1.2 tokens
+        ("openai", None, openai_patches(6_400, 4_800) * 12 // 10),
+        ("openai", "auto", openai_patches(6_400, 4_800) * 12 // 10),
+        ("openai", "original", 63_450),  # measured: 9,000 × 6,000 pixels
+        ("openai", None, 48_169),  # gpt-4o-mini: 2,833 + 8 × 5,667
+        ("openai", "high", 48_169),
+        ("openai", "high", 2_500 * 246 // 100),
+        ("openai", "low", 2_833),
+        ("openai", "low", 1_536 * 246 // 100),
+        ("anthropic", None, 4_784),
+        ("anthropic", "high", 4_784),
+        ("elsewhere", None, 48_169),
+    ],
+)
+def test_a_picture_is_bound_by_what_the_dearest_model_makes_of_it(
+    provider: str, detail: Any, tokens: int
+) -> None:
+    by_data = Image(data="aGk=", media_type="image/png", detail=detail)
+    by_address = Image(url="https://example.com/a.png", detail=detail)
+    in_a_result = ToolResult("c", (by_data,))
+    for part in (by_data, by_address, in_a_result):
+        assert bound_of(provider, part) - bound_of(provider) >= tokens
+    assert bound_of(provider, by_data, by_data) - bound_of(provider, by_data) >= tokens
+
+
+def test_a_pictures_data_is_no_text() -> None:
+    small, large = (Image(data="aGk=" * n, media_type="image/png") for n in (1, 100_000))
+    assert bound_of("openai", small) == bound_of("openai", large)
+
+
+@pytest.mark.parametrize("provider", BODIES)
+def test_tools_are_bound_with_the_system_prompt_that_anthropic_adds_for_them(provider: str) -> None:
+    plain = bound_of(provider)
+    assert bound_of(provider, tools=(Tool("t", {}),)) - plain >= 804
+    assert bound_of(provider, response_schema=SCHEMA) - plain >= 804
 
 
 def test_the_bound_counts_what_a_tokenizer_makes_of_a_compatibility_character() -> None:
     def bound(text: str) -> int:
         prompt = Prompt((Message("user", text),))
-        return input_tokens_bound(ProviderRequest("m", prompt, 1, want_confidence=False))
+        request = ProviderRequest("m", prompt, 1, want_confidence=False)
+        return input_tokens_bound(request, provider="openai")
 
     # U+FDFA is 3 bytes, and 33 after NFKC, which some tokenizers apply.
     assert bound("\ufdfa") - bound("") == 33

@@ -13,6 +13,7 @@ from routing.policy import Policy
 from routing.requests import CompletionRequest
 
 POLICY = Policy(
+    hedge_after_s=None,
     first_content_timeout_s=15.0,
     cache_ttl_s=60,
     demotion_cooldown=timedelta(minutes=30),

@@ -12,29 +12,22 @@ import abc
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import aiohttp
 import httpx2
 
 from providers.adapters import faults
+from providers.adapters.streaming import UNREADABLE, StreamedAnswer, StreamReading, Timer
+from providers.adapters.transport import STREAM_HEADERS
 from providers.answers import Asked, ask
-from providers.errors import CallerError, Malformed, NotSent, TimedOut
-from providers.types import ProviderReply, ProviderRequest
+from providers.errors import CallerError, Malformed, NotSent
+from providers.features import unsupported
+from providers.types import ProviderReply, ProviderRequest, StreamItem
 
-CONNECT_TIMEOUT_S = 0.25
-#: For a connection in all: waiting for a free one, DNS, TCP and TLS. What comes later may have been billed.
-POOL_TIMEOUT_S = 0.5
-CONNECTIONS_MAX = 1_000
-#: Shorter than the providers', so that no request goes into a connection that is just being closed.
-KEEPALIVE_S = 15.0
-ANSWER_BYTES_MAX = 16 * 1024 * 1024
 #: Models of which a process remembers what they refuse.
 LEARNED_MAX = 1_000
-#: Alternatives asked for in each place: as many as there are where they are labels' probabilities.
-TOP_LOGPROBS_LABELS = 20
-TOP_LOGPROBS_TEXT = 5
 
 T = TypeVar("T")
 
@@ -49,6 +42,23 @@ class Adapter(Protocol):
 
         Raises:
             ProviderError: there is none; its `billed` says what that means for the money.
+        """
+        ...
+
+    def stream(
+        self, request: ProviderRequest, *, deadline: float, first_content_by: float
+    ) -> AsyncGenerator[StreamItem, None]:
+        """The answer to `request` as it comes: its start, its pieces one by one, and at last the whole of it.
+
+        Closing the generator closes the connection at once, wherever the answer is.
+
+        Args:
+            deadline: for the whole answer, in seconds of the loop's clock.
+            first_content_by: for its first words, refusal or tool call; signs of life do not count.
+
+        Raises:
+            ProviderError: it did not come, or broke off; its `billed` says what that means for the money, and
+                its `reply` has what came, where the cost of that is known.
         """
         ...
 
@@ -69,7 +79,8 @@ class SdkClient(Protocol):
     @property
     def models(self) -> Any: ...
 
-    async def post(self, path: str, *, cast_to: type[httpx2.Response], content: bytes) -> httpx2.Response: ...
+    @property
+    def post(self) -> Callable[..., Awaitable[Any]]: ...
 
     async def close(self) -> None: ...
 
@@ -92,21 +103,35 @@ class SdkAdapter(abc.ABC):
         self._without_structured: set[str] = set()
 
     async def complete(self, request: ProviderRequest, *, deadline: float) -> ProviderReply:
-        asked = ask(
-            request,
-            logprobs=self._logprobs and request.model not in self._without_logprobs,
-            structured=request.model not in self._without_structured,
-        )
+        response, asked = await self._post(request, Timer(deadline), stream=False)
+        request_id = response.headers.get(self.request_id_header)
         try:
-            return await self._call(request, asked, deadline)
-        except CallerError as error:
-            if not self._learn(request.model, asked, error):
-                raise
-        # What was refused is not asked for again, so this happens twice at most.
-        return await self.complete(request, deadline=deadline)
+            return self._reply(json.loads(response.content), request, asked, request_id)
+        except UNREADABLE as error:
+            raise Malformed(
+                f"the answer of {self.name} cannot be read", provider=self.name, request_id=request_id
+            ) from error
+
+    async def stream(
+        self, request: ProviderRequest, *, deadline: float, first_content_by: float
+    ) -> AsyncGenerator[StreamItem, None]:
+        timer = Timer(deadline, first_content_by)
+        response, asked = await self._post(request, timer, stream=True)
+        try:
+            request_id = response.headers.get(self.request_id_header)
+            answer = self._streamed(request, asked, request_id)
+            reading = StreamReading(response, answer, timer, provider=self.name, request_id=request_id)
+            while not reading.ended:
+                for event in await reading.events():
+                    for item in reading.read(event):
+                        yield item
+            await reading.drain()
+            yield reading.reply()
+        finally:
+            await response.aclose()
 
     async def probe(self, *, deadline: float) -> None:
-        raw = await self._answer(self._client.models.with_raw_response.list(), deadline)
+        raw = await self._answer(self._client.models.with_raw_response.list(), Timer(deadline))
         try:
             json.loads(raw.http_response.content)["data"]
         except (TypeError, ValueError, LookupError, RecursionError) as error:
@@ -116,7 +141,7 @@ class SdkAdapter(abc.ABC):
         await self._client.close()
 
     @abc.abstractmethod
-    def _body(self, request: ProviderRequest, asked: Asked) -> dict[str, Any]:
+    def _body(self, request: ProviderRequest, asked: Asked, *, stream: bool) -> dict[str, Any]:
         """The request in the provider's format."""
 
     @abc.abstractmethod
@@ -129,39 +154,66 @@ class SdkAdapter(abc.ABC):
             TypeError, ValueError, LookupError, AttributeError: it is no answer with its usage.
         """
 
-    async def _call(self, request: ProviderRequest, asked: Asked, deadline: float) -> ProviderReply:
-        content = json.dumps(self._body(request, asked)).encode()
-        response = await self._post(content, deadline)
-        request_id = response.headers.get(self.request_id_header)
-        try:
-            return self._reply(json.loads(response.content), request, asked, request_id)
-        except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-            raise Malformed(
-                f"the answer of {self.name} cannot be read", provider=self.name, request_id=request_id
-            ) from error
+    @abc.abstractmethod
+    def _streamed(self, request: ProviderRequest, asked: Asked, request_id: str | None) -> StreamedAnswer:
+        """What reads the events of a streamed answer."""
 
-    async def _post(self, content: bytes, deadline: float) -> httpx2.Response:
-        if deadline <= asyncio.get_running_loop().time():
-            raise NotSent(f"no time was left to ask {self.name}", provider=self.name, kind="no_time_left")
-        return await self._answer(
-            self._client.post(self.path, cast_to=httpx2.Response, content=content), deadline
+    async def _post(
+        self, request: ProviderRequest, timer: Timer, *, stream: bool
+    ) -> tuple[httpx2.Response, Asked]:
+        """The provider's answer, of which only the head has come where it is a stream; and what was asked."""
+        asked = self._asked(request, stream=stream)
+        content = json.dumps(self._body(request, asked, stream=stream)).encode()
+        try:
+            return await self._send(content, timer, stream=stream), asked
+        except CallerError as error:
+            if not self._learn(request, asked, error):
+                raise
+        # What was refused is not asked for again, so this happens twice at most.
+        return await self._post(request, timer, stream=stream)
+
+    def _asked(self, request: ProviderRequest, *, stream: bool) -> Asked:
+        param = unsupported(self.name, request.prompt, model=request.model)
+        if param is not None:
+            raise CallerError(
+                f"{self.name} does not support {param}",
+                provider=self.name,
+                code="unsupported_parameter",
+                param=param,
+            )
+        return ask(
+            request,
+            logprobs=self._logprobs and request.model not in self._without_logprobs,
+            structured=request.model not in self._without_structured,
+            stream=stream,
         )
 
-    async def _answer(self, call: Awaitable[T], deadline: float) -> T:
+    async def _send(self, content: bytes, timer: Timer, *, stream: bool) -> httpx2.Response:
+        if timer.until <= asyncio.get_running_loop().time():
+            raise NotSent(f"no time was left to ask {self.name}", provider=self.name, kind="no_time_left")
+        options = {"headers": STREAM_HEADERS} if stream else {}
+        call = self._client.post(
+            self.path, cast_to=httpx2.Response, content=content, stream=stream, options=options
+        )
+        response: httpx2.Response = await self._answer(call, timer)
+        return response
+
+    async def _answer(self, call: Awaitable[T], timer: Timer) -> T:
         """What the SDK's `call` gives, or what it raises as a ProviderError."""
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(timer.until):
                 return await call
         except TimeoutError as error:
-            raise TimedOut(f"{self.name} did not answer in time", provider=self.name) from error
+            raise timer.late(self.name) from error
         except (self.sdk_error, httpx2.HTTPError, aiohttp.ClientError, faults.AnswerTooLarge) as error:
             raise faults.provider_error(
                 error, provider=self.name, request_id_header=self.request_id_header
             ) from error
 
-    def _learn(self, model: str, asked: Asked, error: CallerError) -> bool:
+    def _learn(self, request: ProviderRequest, asked: Asked, error: CallerError) -> bool:
         """Whether `error` says that the model lacks something that was `asked` for and can be left out."""
-        if asked.logprobs and faults.refuses_logprobs(error):
+        wanted = request.prompt.top_logprobs is not None
+        if asked.logprobs and not wanted and faults.refuses_logprobs(error):
             learned = self._without_logprobs
         elif asked.schema is not None and faults.refuses_structured_output(error):
             learned = self._without_structured
@@ -169,55 +221,5 @@ class SdkAdapter(abc.ABC):
             return False
         if len(learned) >= LEARNED_MAX:
             return False
-        learned.add(model)
+        learned.add(request.model)
         return True
-
-
-class _LimitedBody(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size += len(chunk)
-            if size > ANSWER_BYTES_MAX:
-                raise faults.AnswerTooLarge
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def _limit_body(response: httpx2.Response) -> None:
-    assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = _LimitedBody(response.stream)
-
-
-def client_options() -> dict[str, Any]:
-    """How an SDK's `DefaultAioHttpClient` is built: limits stated, no redirects (they could carry our key
-    away),
-    no compression (it would let a small answer grow without limit). A call is bounded by its deadline."""
-    return {
-        "timeout": httpx2.Timeout(connect=CONNECT_TIMEOUT_S, pool=POOL_TIMEOUT_S, read=None, write=None),
-        "limits": httpx2.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=KEEPALIVE_S),
-        "headers": {"accept-encoding": "identity"},
-        "event_hooks": {"response": [_limit_body]},
-        "follow_redirects": False,
-    }
-
-
-def count(value: Any) -> int:
-    """A count of tokens, as a provider gives it.
-
-    Raises:
-        TypeError: it is no whole number.
-    """
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("a count of tokens is no whole number")
-    return value
-
-
-def part(counts: Mapping[str, Any] | None, name: str) -> int:
-    """A count that a provider may leave out, which then is 0."""
-    return count((counts or {}).get(name) or 0)

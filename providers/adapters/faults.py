@@ -62,6 +62,20 @@ _SPEND_LIMIT_CODES = frozenset(
         "linked_organization_spend_limit_reached",
     }
 )
+#: An error within a stream has no status of its own: the one that its code or type has elsewhere.
+_STATUS_OF_EVENT = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "server_is_overloaded": 503,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 #: Anthropic says so in a plain `invalid_request_error`.
 _SPEND_LIMIT_TEXT = re.compile(
     r"credit balance is too low|reached your specified API usage limits", re.IGNORECASE
@@ -79,7 +93,19 @@ _STRUCTURED_TEXT = re.compile(
 
 
 class AnswerTooLarge(Exception):
-    """The answer's body is larger than we read."""
+    """The answer, or one event of a stream, is larger than we read."""
+
+
+class ErrorEvent(Exception):
+    """The provider says within a stream that it cannot go on.
+
+    Args:
+        error: its `error` object.
+    """
+
+    def __init__(self, error: Any) -> None:
+        super().__init__()
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +123,23 @@ def provider_error(error: Exception, *, provider: str, request_id_header: str) -
     response = getattr(error, "response", None)
     if isinstance(response, httpx2.Response):
         return error_answer(response, provider=provider, request_id_header=request_id_header)
+    return transport_error(error, provider=provider)
+
+
+def transport_error(error: Exception, *, provider: str, request_id: str | None = None) -> ProviderError:
+    """What it means that a call ended in `error`, without an answer or within one."""
     causes = list(_causes(error))
     for cause in causes:
         for never_sent, kind in _NEVER_SENT.items():
             if isinstance(cause, never_sent):
                 return NotSent(f"{provider} could not be reached ({kind})", provider=provider, kind=kind)
+    told: dict[str, Any] = {"provider": provider, "request_id": request_id}
     if any(isinstance(cause, AnswerTooLarge | aiohttp.ClientResponseError) for cause in causes):
-        return Malformed(f"the answer of {provider} cannot be read", provider=provider)
+        return Malformed(f"the answer of {provider} cannot be read", **told)
     # Only a time-out that says it was reading: httpx2's class is also what a reset connection is given.
     if any(isinstance(cause, aiohttp.SocketTimeoutError | asyncio.TimeoutError) for cause in causes):
-        return TimedOut(f"{provider} did not answer in time", provider=provider)
-    return ConnectionLost(f"the connection to {provider} was lost", provider=provider)
+        return TimedOut(f"{provider} did not answer in time", **told)
+    return ConnectionLost(f"the connection to {provider} was lost", **told)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -132,6 +164,20 @@ def error_answer(response: httpx2.Response, *, provider: str, request_id_header:
         param=body.param,
         request_id=response.headers.get(request_id_header),
         retry_after_s=retry_after_s(response.headers),
+    )
+
+
+def error_event(event: ErrorEvent, *, provider: str, request_id: str | None) -> ErrorAnswer:
+    """What an error within a stream means. The answer had begun, so it may be billed."""
+    body = _error_body(event.error)
+    status = _STATUS_OF_EVENT.get(body.code) or _STATUS_OF_EVENT.get(body.type, 500)
+    return _kind_of(status, body)(
+        f"{provider} broke its answer off",
+        provider=provider,
+        code=body.code or body.type or None,
+        param=body.param,
+        request_id=request_id,
+        billed="maybe",
     )
 
 
@@ -161,6 +207,10 @@ def error_body(response: httpx2.Response) -> ErrorBody:
         error = json.loads(response.content)["error"]
     except (ValueError, LookupError, TypeError, RecursionError, httpx2.StreamError):
         error = None
+    return _error_body(error)
+
+
+def _error_body(error: Any) -> ErrorBody:
     fields: dict[str, Any] = error if isinstance(error, dict) else {}
     details = fields.get("details")
     code = fields.get("code") or (details.get("error_code") if isinstance(details, dict) else None)
