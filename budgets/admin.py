@@ -1,180 +1,61 @@
-"""The books in the admin: months' budgets with their caps, cost records, open holds, exchange rates.
+"""The books in the admin: cost records, open holds, exchange rates; the months' budgets stand beside it.
 
-The cap is all that people change here, and only for the month and account that they look at; the standing
-cap is a setting. Everything else is the ledger's.
+Nobody changes a cost record or a hold; they are the ledger's.
 """
 
 from collections.abc import Mapping
-from datetime import date
-from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.utils import quote
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.formats import date_format, number_format
+from django.utils.formats import number_format
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminFileFieldWidget
 
-from aigov import clock
 from aigov.errors import BadRequest
 from aigov.organizations.tenant_admin import (
+    NOTHING,
     OrganizationFilter,
     TenantAdmin,
     VerbForm,
     button,
     count,
     euro,
+    euro_cell,
+    instant,
     json_block,
     person,
     reason_field,
+    two_lines,
 )
-from budgets.accounts import set_month_cap
-from budgets.amounts import CapField
+from budgets.admin_months import LEDGER_PLACES, MonthFilter, month_text
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
-from budgets.ledger import Balance
-from budgets.models import BudgetAccount, CostRecord, FxRate, Hold
+from budgets.models import CostRecord, FxRate, Hold
 
-MONTHS_OFFERED = 13
-LEDGER_PLACES = 9
+#: What the ids of completions begin with.
+COMPLETION_PREFIX = "cmp_"
+
+# --- Holds and cost records
 
 
-class MonthFilter(SimpleListFilter):
-    """Offers the present month and those before it, as they are in UTC."""
-
-    title = gettext_lazy("month")
-    parameter_name = "in_month"
+class TierFilter(SimpleListFilter):
+    title = gettext_lazy("tier")
+    parameter_name = "tier"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        present = clock.month_of(clock.now(), "UTC")
-        months = [_months_before(present, number) for number in range(MONTHS_OFFERED)]
-        return [(f"{month:%Y-%m}", month_text(month)) for month in months]
+        return [("small", _("small")), ("large", _("large"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = self.value()
-        if chosen is None:
-            return queryset
-        try:
-            return queryset.filter(month=date.fromisoformat(f"{chosen}-01"))
-        except ValueError:
-            return queryset.none()
-
-
-def _months_before(month: date, number: int) -> date:
-    years, index = divmod(month.year * 12 + month.month - 1 - number, 12)
-    return date(years, index + 1, 1)
-
-
-def month_text(month: date) -> str:
-    return date_format(month, "YEAR_MONTH_FORMAT")
-
-
-# --- Months' budgets
-
-
-class CapForm(VerbForm):
-    cap = CapField(
-        help_text=gettext_lazy(
-            "In euro, for this month alone; in force from the next call on. Calls in flight run on."
-        )
-    )
-    reason = reason_field()
-    fields_of_params = {"cap_eur": "cap"}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.initial.setdefault("cap", self.instance.cap_eur)
-
-
-@admin.register(BudgetAccount)
-class BudgetAccountAdmin(TenantAdmin):
-    verbs = ("view", "change")
-    form = CapForm
-    list_display = (
-        *("month_shown", "organization", "scope", "subject"),
-        *("cap_euro", "spent_euro", "held_euro", "left_euro"),
-    )
-    list_select_related = ("organization",)
-    list_filter = (MonthFilter, OrganizationFilter, "scope")
-    search_fields = ("organization__name", "subject")
-    ordering = ("-month", "organization__name", "scope", "subject")
-    sortable_by = ("cap_euro", "spent_euro", "held_euro", "left_euro")
-    readonly_fields = (
-        *("organization", "month_shown", "scope", "subject", "kind_of_cap"),
-        *("cap_exact", "spent_exact", "held_exact", "left_exact"),
-    )
-
-    def get_fieldsets(self, request: HttpRequest, obj: BudgetAccount | None = None) -> Any:
-        whose = ("subject",) if obj is not None and obj.subject else ()
-        figures = ("spent_exact", "held_exact", "left_exact", "kind_of_cap")
-        cap = ("cap", "reason") if self.has_change_permission(request, obj) else ("cap_exact",)
-        return [
-            (None, {"fields": (("month_shown", "organization"), ("scope", *whose))}),
-            (gettext_lazy("Cap"), {"fields": cap}),
-            (gettext_lazy("Figures"), {"fields": figures}),
-        ]
-
-    @admin.display(description=gettext_lazy("month"), ordering="month")
-    def month_shown(self, account: BudgetAccount) -> str:
-        return month_text(account.month)
-
-    @admin.display(description=gettext_lazy("cap"), ordering="cap_eur")
-    def cap_euro(self, account: BudgetAccount) -> str:
-        return euro(account.cap_eur)
-
-    @admin.display(description=gettext_lazy("spent"), ordering="spent_eur")
-    def spent_euro(self, account: BudgetAccount) -> str:
-        return euro(account.spent_eur)
-
-    @admin.display(description=gettext_lazy("held"), ordering="held_eur")
-    def held_euro(self, account: BudgetAccount) -> str:
-        return euro(account.held_eur)
-
-    @admin.display(description=gettext_lazy("left"), ordering=F("cap_eur") - F("spent_eur") - F("held_eur"))
-    def left_euro(self, account: BudgetAccount) -> str:
-        return euro(_left(account))
-
-    @admin.display(description=gettext_lazy("Cap"))
-    def cap_exact(self, account: BudgetAccount) -> str:
-        return euro(account.cap_eur)
-
-    @admin.display(description=gettext_lazy("Spent"))
-    def spent_exact(self, account: BudgetAccount) -> str:
-        return euro(account.spent_eur, places=LEDGER_PLACES)
-
-    @admin.display(description=gettext_lazy("Held by calls in flight"))
-    def held_exact(self, account: BudgetAccount) -> str:
-        return euro(account.held_eur, places=LEDGER_PLACES)
-
-    @admin.display(description=gettext_lazy("Left"))
-    def left_exact(self, account: BudgetAccount) -> str:
-        return euro(_left(account), places=LEDGER_PLACES)
-
-    @admin.display(description=gettext_lazy("Where the cap comes from"))
-    def kind_of_cap(self, account: BudgetAccount) -> str:
-        if account.cap_is_of_month:
-            return _("It was set for this month.")
-        return _("It follows the standing cap of the settings.")
-
-    def save_model(self, request: HttpRequest, obj: BudgetAccount, form: Any, change: bool) -> None:
-        given = form.cleaned_data
-        set_month_cap(account=obj, cap_eur=given["cap"], acting=person(request), reason=given["reason"])
-
-    def said(self, obj: BudgetAccount) -> str:
-        return _("Saved: the cap of %(account)s is %(cap)s now.") % {"account": obj, "cap": euro(obj.cap_eur)}
-
-
-def _left(account: BudgetAccount) -> Decimal | None:
-    return Balance(account.cap_eur, account.spent_eur, account.held_eur).remaining_eur
-
-
-# --- Holds and cost records
+        return queryset if chosen is None else queryset.filter(tier=chosen)
 
 
 def completion_link(completion_id: str) -> str:
@@ -187,12 +68,11 @@ def completion_link(completion_id: str) -> str:
 
 @admin.register(Hold)
 class HoldAdmin(TenantAdmin):
-    list_display = (
-        *("created_at", "organization", "use_case", "user", "model", "amount_euro", "expires_at"),
-    )
+    list_display = ("taken_at", "organization", "used_for", "by_model", "amount_euro", "ends_at")
     list_select_related = ("organization",)
-    list_filter = (OrganizationFilter,)
+    list_filter = (MonthFilter, OrganizationFilter, "purpose")
     search_fields = ("completion_id", "user", "use_case", "model")
+    search_help_text = gettext_lazy("Completion, user, use case or model")
     ordering = ("-created_at",)
     fields = (
         *("id", "organization", "month_shown", "user", "use_case", "completion", "attempt", "purpose"),
@@ -209,9 +89,25 @@ class HoldAdmin(TenantAdmin):
     def completion(self, hold: Hold) -> str:
         return completion_link(hold.completion_id)
 
+    @admin.display(description=gettext_lazy("taken"), ordering="created_at")
+    def taken_at(self, hold: Hold) -> str:
+        return instant(hold.created_at)
+
+    @admin.display(description=gettext_lazy("expires"), ordering="expires_at")
+    def ends_at(self, hold: Hold) -> str:
+        return instant(hold.expires_at)
+
+    @admin.display(description=gettext_lazy("use case, user"))
+    def used_for(self, hold: Hold) -> SafeString:
+        return two_lines(hold.use_case, hold.user)
+
+    @admin.display(description=gettext_lazy("model, tier"))
+    def by_model(self, hold: Hold) -> SafeString:
+        return two_lines(hold.model, hold.tier)
+
     @admin.display(description=gettext_lazy("amount"), ordering="amount_eur")
     def amount_euro(self, hold: Hold) -> str:
-        return euro(hold.amount_eur, places=LEDGER_PLACES)
+        return euro_cell(hold.amount_eur)
 
     @admin.display(description=gettext_lazy("amount"))
     def amount_exact(self, hold: Hold) -> str:
@@ -224,15 +120,11 @@ class HoldAdmin(TenantAdmin):
 
 @admin.register(CostRecord)
 class CostRecordAdmin(TenantAdmin):
-    list_display = (
-        *("created_at", "organization", "use_case", "user", "model", "tier"),
-        *("input_count", "output_count", "cost_euro", "remark"),
-    )
+    list_display = (*("at", "organization", "used_for", "by_model", "tokens_count", "cost_euro", "remark"),)
     list_select_related = ("organization",)
-    list_filter = (MonthFilter, OrganizationFilter, "tier", "purpose", "estimated", "overrun")
+    list_filter = (MonthFilter, OrganizationFilter, TierFilter, "purpose", "estimated", "overrun")
     search_fields = ("completion_id", "user", "use_case", "model")
     search_help_text = gettext_lazy("Completion, user, use case or model")
-    date_hierarchy = "created_at"
     ordering = ("-id",)
     sortable_by = ()
     fieldsets = (
@@ -267,6 +159,15 @@ class CostRecordAdmin(TenantAdmin):
         *("cache_write_5m_count", "cache_write_1h_count", "metadata_shown"),
     )
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """A completion's records are found by its index; anything else is looked for in every record."""
+        term = search_term.strip()
+        if term.startswith(COMPLETION_PREFIX):
+            return queryset.filter(completion_id=term), False
+        return super().get_search_results(request, queryset, search_term)
+
     @admin.display(description=gettext_lazy("month"))
     def month_shown(self, record: CostRecord) -> str:
         return month_text(record.month)
@@ -275,9 +176,25 @@ class CostRecordAdmin(TenantAdmin):
     def completion(self, record: CostRecord) -> str:
         return completion_link(record.completion_id)
 
+    @admin.display(description=gettext_lazy("at"))
+    def at(self, record: CostRecord) -> str:
+        return instant(record.created_at)
+
+    @admin.display(description=gettext_lazy("use case, user"))
+    def used_for(self, record: CostRecord) -> SafeString:
+        return two_lines(record.use_case, record.user)
+
+    @admin.display(description=gettext_lazy("model, tier"))
+    def by_model(self, record: CostRecord) -> SafeString:
+        return two_lines(record.model, record.tier)
+
+    @admin.display(description=gettext_lazy("tokens in / out"))
+    def tokens_count(self, record: CostRecord) -> str:
+        return f"{count(record.input_total)} / {count(record.output_total)}"
+
     @admin.display(description=gettext_lazy("cost"))
     def cost_euro(self, record: CostRecord) -> str:
-        return euro(record.cost_eur, places=LEDGER_PLACES)
+        return euro_cell(record.cost_eur)
 
     @admin.display(description=gettext_lazy("cost"))
     def cost_exact(self, record: CostRecord) -> str:
@@ -293,7 +210,7 @@ class CostRecordAdmin(TenantAdmin):
             *((record.estimated, _("estimated")), (record.overrun, _("over the hold"))),
             *((record.corrects_id, _("correction")), (record.reason, record.reason)),
         )
-        return ", ".join(str(text) for holds, text in marks if holds)
+        return ", ".join(str(text) for holds, text in marks if holds) or NOTHING
 
     @admin.display(description=gettext_lazy("input tokens"))
     def input_count(self, record: CostRecord) -> str:
@@ -367,7 +284,7 @@ class FxRateAdmin(TenantAdmin):
     organization_lookup = None
     verbs = ("view", "add")
     form = FxRateForm
-    list_display = ("valid_from", "currency", "rate_euro", "source", "created_at")
+    list_display = ("valid_from", "rate_euro", "source", "created_at")
     date_hierarchy = "valid_from"
     ordering = ("-valid_from", "-id")
     actions_list = ("upload",)
@@ -377,7 +294,7 @@ class FxRateAdmin(TenantAdmin):
             return ("valid_from", "eur_per_unit", "reason")
         return ("valid_from", "currency", "eur_per_unit", "source", "created_at")
 
-    @admin.display(description=gettext_lazy("euro per unit"), ordering="eur_per_unit")
+    @admin.display(description=gettext_lazy("euro for one US dollar"), ordering="eur_per_unit")
     def rate_euro(self, rate: FxRate) -> str:
         return number_format(rate.eur_per_unit, use_l10n=True)
 

@@ -9,7 +9,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aigov.organizations.audit import Acting, write_audit_entry
-from aigov.organizations.tenant_admin import TenantAdmin, VerbForm, facts_table, person, reason_field
+from aigov.organizations.tenant_admin import (
+    TenantAdmin,
+    VerbForm,
+    facts_table,
+    person,
+    reason_field,
+    two_lines,
+)
 from providers.models import RATES, Price
 
 # A form begins with it; that input and output cost something has to be said.
@@ -40,12 +47,10 @@ class PriceAdmin(TenantAdmin):
     organization_lookup = None
     verbs = ("view", "add")
     form = PriceForm
-    list_display = (
-        *("model", "provider", "service_tier", "valid_from"),
-        *("input_rate", "output_rate", "source"),
-    )
+    list_display = ("model_shown", "service_tier", "valid_from", "input_rate", "output_rate", "source")
     list_filter = ("provider", "service_tier", "source")
     search_fields = ("model", "provider")
+    search_help_text = gettext_lazy("Model or provider")
     ordering = ("provider", "model", "service_tier", "-valid_from", "-id")
     sortable_by = ()
     readonly_fields = ("currency", "created_at", "rates")
@@ -58,6 +63,10 @@ class PriceAdmin(TenantAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"bands": [EMPTY_BAND], **super().get_changeform_initial_data(request)}
+
+    @admin.display(description=gettext_lazy("model"))
+    def model_shown(self, price: Price) -> str:
+        return two_lines(price.model, price.get_provider_display())
 
     @admin.display(description=gettext_lazy("input, USD per million"))
     def input_rate(self, price: Price) -> str:

@@ -1,5 +1,7 @@
 """The decisions in the admin: how each request was answered, looked at by all whom its costs concern."""
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -11,18 +13,34 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from aigov.money import exact_euro_for_people
 from aigov.organizations.tenant_admin import (
     NOTHING,
     OrganizationFilter,
     TenantAdmin,
     count,
-    euro,
+    euro_cell,
     facts_table,
+    instant,
     json_block,
+    two_lines,
 )
+from providers.models import ProviderName
 from routing.models import Decision
 
-LEDGER_PLACES = 9
+ROUTES = {
+    "small": gettext_lazy("small model"),
+    "large": gettext_lazy("large model"),
+    "degraded": gettext_lazy("small model, in want of the large one"),
+    "cache": gettext_lazy("cache"),
+}
+OUTCOMES = {
+    "accepted": gettext_lazy("accepted"),
+    "low_confidence": gettext_lazy("not sure enough"),
+    "failed": gettext_lazy("failed"),
+    "refused_budget": gettext_lazy("refused by the budget"),
+    "skipped_circuit_open": gettext_lazy("skipped: the model rests"),
+}
 
 
 class RouteFilter(admin.SimpleListFilter):
@@ -30,10 +48,7 @@ class RouteFilter(admin.SimpleListFilter):
     parameter_name = "by_route"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [
-            *(("small", _("small")), ("large", _("large")), ("degraded", _("degraded"))),
-            *(("cache", _("cache")), ("none", _("no answer"))),
-        ]
+        return [*((route, str(words)) for route, words in ROUTES.items()), ("none", _("no answer"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = self.value()
@@ -42,14 +57,25 @@ class RouteFilter(admin.SimpleListFilter):
         return queryset.filter(route="" if chosen == "none" else chosen)
 
 
+class ProviderFilter(admin.SimpleListFilter):
+    title = gettext_lazy("provider")
+    parameter_name = "by_provider"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(provider.value, str(provider.label)) for provider in ProviderName]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(provider=self.value()) if self.value() else queryset
+
+
 @admin.register(Decision)
 class DecisionAdmin(TenantAdmin):
     list_display = (
-        *("created_at", "organization", "use_case", "user", "route_shown", "model"),
+        *("created_at", "organization", "asked_by", "answered_by"),
         *("confidence_number", "cost_euro", "latency_number"),
     )
     list_select_related = ("organization",)
-    list_filter = (OrganizationFilter, RouteFilter)
+    list_filter = (OrganizationFilter, RouteFilter, ProviderFilter)
     search_fields = ("id", "user", "use_case", "model", "request_id")
     search_help_text = gettext_lazy("Completion, user, use case, model or request")
     date_hierarchy = "created_at"
@@ -60,8 +86,8 @@ class DecisionAdmin(TenantAdmin):
             None,
             {
                 "fields": (
-                    *(("created_at", "id"), ("organization", "key_id"), ("use_case", "user")),
-                    *(("wanted", "request_id"), "prompt_sha256"),
+                    *("id", ("created", "wanted"), ("organization", "key_id"), ("use_case", "user")),
+                    *("request_id", "prompt_sha256"),
                 )
             },
         ),
@@ -69,9 +95,9 @@ class DecisionAdmin(TenantAdmin):
             gettext_lazy("Answer"),
             {
                 "fields": (
-                    *(("route_shown", "tier"), ("provider", "model"), ("finish_reason", "cached")),
-                    *(("confidence_number", "confidence_method"), ("threshold", "latency_number")),
-                    "cost_euro",
+                    *(("route_shown", "tier"), ("provider", "model"), ("confidence_number", "threshold")),
+                    *(("confidence_method", "finish_reason"), ("cost_exact", "saved_exact")),
+                    "latency_number",
                 )
             },
         ),
@@ -79,21 +105,31 @@ class DecisionAdmin(TenantAdmin):
         (gettext_lazy("Usage and metadata"), {"fields": ("usage_shown", "metadata_shown")}),
     )
     readonly_fields = (
-        *("route_shown", "confidence_number", "latency_number", "cost_euro", "attempts_shown"),
-        *("signals_shown", "costs", "usage_shown", "metadata_shown"),
+        *("created", "route_shown", "confidence_number", "latency_number", "cost_exact", "saved_exact"),
+        *("attempts_shown", "signals_shown", "costs", "usage_shown", "metadata_shown"),
     )
+
+    @admin.display(description=gettext_lazy("at"))
+    def created(self, decision: Decision) -> str:
+        return instant(decision.created_at)
+
+    @admin.display(description=gettext_lazy("use case and user"))
+    def asked_by(self, decision: Decision) -> str:
+        return two_lines(decision.use_case or NOTHING, decision.user)
+
+    @admin.display(description=gettext_lazy("answer"))
+    def answered_by(self, decision: Decision) -> str:
+        return two_lines(self.route_shown(decision), decision.model)
 
     @admin.display(description=gettext_lazy("route"))
     def route_shown(self, decision: Decision) -> str:
         if decision.route:
-            return decision.route
+            return str(ROUTES.get(decision.route, decision.route))
         return _("no answer: %(code)s") % {"code": decision.error_code}
 
     @admin.display(description=gettext_lazy("confidence"))
     def confidence_number(self, decision: Decision) -> str:
-        if decision.confidence is None:
-            return NOTHING
-        return number_format(f"{decision.confidence:.3f}", use_l10n=True)
+        return _confidence(decision.confidence)
 
     @admin.display(description=gettext_lazy("latency, ms"))
     def latency_number(self, decision: Decision) -> str:
@@ -101,18 +137,20 @@ class DecisionAdmin(TenantAdmin):
 
     @admin.display(description=gettext_lazy("cost"))
     def cost_euro(self, decision: Decision) -> str:
-        return euro(decision.cost_eur, places=LEDGER_PLACES)
+        return euro_cell(decision.cost_eur)
+
+    @admin.display(description=gettext_lazy("cost"))
+    def cost_exact(self, decision: Decision) -> str:
+        return exact_euro_for_people(decision.cost_eur)
+
+    @admin.display(description=gettext_lazy("saved by the cache"))
+    def saved_exact(self, decision: Decision) -> str:
+        return exact_euro_for_people(decision.saved_eur)
 
     @admin.display(description=gettext_lazy("attempts"))
     def attempts_shown(self, decision: Decision) -> str:
-        names = ("tier", "provider", "model", "outcome", "error", "confidence", "latency_ms", "cost_eur")
-        titles = (
-            *(_("tier"), _("provider"), _("model"), _("outcome"), _("error")),
-            *(_("confidence"), _("latency, ms"), _("cost, €")),
-        )
-        return facts_table(
-            titles, [[_text(attempt.get(name)) for name in names] for attempt in decision.attempts]
-        )
+        titles = (_("model"), _("outcome"), _("confidence"), _("latency, ms"), _("cost"))
+        return facts_table(titles, map(_attempt_facts, decision.attempts))
 
     @admin.display(description=gettext_lazy("raw signals"))
     def signals_shown(self, decision: Decision) -> str:
@@ -134,7 +172,17 @@ class DecisionAdmin(TenantAdmin):
         return json_block(decision.metadata)
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _attempt_facts(attempt: Mapping[str, Any]) -> tuple[str, ...]:
+    """An attempt in words: its model, how it ended, how sure the answer was, and what it took."""
+    outcome, cost_eur = attempt["outcome"], attempt.get("cost_eur")
+    return (
+        two_lines(attempt["model"], f"{attempt['provider']}, {attempt['tier']}"),
+        two_lines(OUTCOMES.get(outcome, outcome), attempt.get("error")),
+        _confidence(attempt.get("confidence")),
+        count(attempt.get("latency_ms")),
+        NOTHING if cost_eur is None else exact_euro_for_people(Decimal(cost_eur)),
+    )
+
+
+def _confidence(confidence: float | None) -> str:
+    return NOTHING if confidence is None else number_format(f"{confidence:.3f}", use_l10n=True)

@@ -189,7 +189,7 @@ QUERIES = {
     SettingValue: 5,
     BudgetAccount: 5,
     Hold: 5,
-    CostRecord: 8,
+    CostRecord: 5,
     Decision: 7,
     FxRate: 6,
     Price: 5,

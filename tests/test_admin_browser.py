@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from uuid import uuid4
 
+import httpx2
 import pytest
 from django.urls import reverse
 from playwright.sync_api import Page, expect, sync_playwright
@@ -18,13 +19,25 @@ from aigov.organizations.create import create_organization, create_user
 from aigov.organizations.models import ApiKey, Member, Organization, User
 from aigov.registry.models import SettingValue
 from budgets import ledger
-from budgets.models import FxRate, Hold
+from budgets.accounts import set_month_cap
+from budgets.models import BudgetAccount, CostRecord, FxRate, Hold
 from providers.models import Price
-from tests.admin_world import add_page, admins, change_page, fill, in_server, last_audit_entry, list_page
+from tests.admin_world import (
+    LEAD,
+    add_page,
+    admins,
+    change_page,
+    fill,
+    in_server,
+    last_audit_entry,
+    list_page,
+)
 from tests.conftest import Server, month_account
+from tests.ledger_world import charge_of, reserve
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PAGE_WAIT_MS = 30_000
+ASKED = {"cache": "off", "messages": [{"role": "user", "content": LEAD}], "labels": ["A", "B", "C"]}
 COMPLAINTS = ("error", "warning")
 ADDED = (Organization, Member, ApiKey, SettingValue, FxRate, Price)
 BUTTONS = {ApiKey: "revoke", Member: "remove", SettingValue: "remove", User: "new-password"}
@@ -78,6 +91,89 @@ def test_finance_lowers_a_cap(organization: Organization, server: Server) -> Non
     assert month_account(organization).cap_eur == Decimal("250.75")
     entry = last_audit_entry(organization, "budget.cap_changed")
     assert (entry.actor, entry.reason) == (email, "the quarter is nearly over")
+
+
+def test_finance_lowers_a_cap_in_the_list_and_raises_it_again(
+    organization: Organization, server: Server, api: httpx2.Client
+) -> None:
+    account = str(month_account(organization))
+    email, password = new_person("finance", organization)
+    faults: list[str] = []
+    with browser(server, faults) as page:
+        log_in(page, email, password)
+        page.get_by_role("link", name="Months' budgets").first.click()
+        cap = page.get_by_label(f"Cap of {account}")
+        expect(cap).to_have_value("1000.00")
+        cap.fill("0.000001")
+        page.get_by_role("button", name="Save caps").click()
+        expect(page.get_by_text("Please give a reason for the change.").first).to_be_visible()
+        expect(cap).to_have_value("0.000001")
+        page.get_by_label("Reason").fill("too dear")
+        page.get_by_label("Reason").press("Enter")
+        expect(page.get_by_text(f"Saved: the cap of {account} is 0.000001")).to_be_visible()
+        assert api.post("/api/v1/completions", json=ASKED).status_code == 402
+
+        cap.fill("lots")
+        page.get_by_label("Reason").fill("approved")
+        page.get_by_role("button", name="Save caps").click()
+        expect(page.get_by_text(f"{account}: Please write an amount in euro")).to_be_visible()
+        cap.fill("1,200.50")
+        page.get_by_role("button", name="Save caps").click()
+        expect(page.get_by_text(f"Saved: the cap of {account} is 1,200.50")).to_be_visible()
+        assert api.post("/api/v1/completions", json=ASKED).status_code == 200
+    assert faults == []
+    entry = last_audit_entry(organization, "budget.cap_changed")
+    assert (entry.actor, entry.reason) == (email, "approved")
+    assert (entry.before, entry.after) == ({"cap_eur": "0.000001"}, {"cap_eur": "1200.50"})
+
+
+@pytest.fixture
+def crowded(server: Server, api: httpx2.Client, organization: Organization) -> Iterator[Organization]:
+    """An organization with names and amounts as long as they come."""
+    Organization.objects.filter(pk=organization.pk).update(
+        name=f"{organization.name} Forschung und Entwicklung Automatisierungstechnik GmbH & Co. KG"
+    )
+    organization.refresh_from_db()
+    account = month_account(organization)
+    set_month_cap(account=account, cap_eur=Decimal("123456.789"), acting="the tests", reason="x")
+    whose = {"user": "maria.mustermann-schmidt@long.example.com", "use_case": "u" * 60}
+    assert api.post("/api/v1/completions", json={**ASKED, **whose}).status_code == 200
+    hold_id = in_server(server, reserve(charge_of(organization, **whose), "12345.678901234", lifetime_s=3600))
+    yield organization
+    in_server(server, ledger.void(hold_id=hold_id))
+
+
+WIDTHS = (1280, 390)
+OVERFLOW = """[document.documentElement, ...document.querySelectorAll('.simplebar-content-wrapper')]
+    .some(part => part.scrollWidth > part.clientWidth + 1)"""
+
+
+def test_no_page_of_the_budgets_runs_over_its_side(crowded: Organization, server: Server) -> None:
+    email, password = new_person("finance", crowded)
+    pages = [reverse("admin:index"), *map(list_page, (BudgetAccount, CostRecord, Hold, FxRate))]
+    faults: list[str] = []
+    with browser(server, faults) as page:
+        log_in(page, email, password)
+        for address in pages:
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(address)
+                assert page.evaluate(OVERFLOW) is False, (address, width)
+    assert faults == []
+
+
+def test_the_home_page_shows_this_month_and_leads_to_it(crowded: Organization, server: Server) -> None:
+    email, password = new_person("auditor", crowded)
+    faults: list[str] = []
+    with browser(server, faults) as page:
+        log_in(page, email, password)
+        row = page.get_by_role("row").filter(has_text=crowded.name)
+        expect(row).to_contain_text("12,345.68")
+        expect(row.get_by_role("progressbar")).to_be_visible()
+        expect(row).to_contain_text("10\N{NO-BREAK SPACE}%")
+        row.get_by_role("link").click()
+        expect(page.get_by_text("123,456.789")).to_be_visible()
+    assert faults == []
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import uuid4
 
 import httpx2
@@ -11,7 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from aigov import clock
+from aigov.organizations.audit_words import action_words, difference, facts_changed, value_words
 from aigov.organizations.create import create_user
+from aigov.organizations.keys import revoke_api_key
 from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization, Tenant, User
 from tests.admin_world import (
     add_page,
@@ -106,6 +110,16 @@ def test_no_key_is_made_for_anothers_organization(make_organization: Callable[..
     errors = errors_of(as_role("admin", ours).post(add_page(ApiKey), form))
     assert "organization" in errors
     assert not ApiKey.objects.filter(organization=theirs).exists()
+
+
+@pytest.mark.parametrize("state", ["in force", "expired", "revoked"])
+def test_keys_are_found_by_their_state(organization: Organization, state: str) -> None:
+    client = as_role("admin", organization)
+    keys = {name: make_key(client, organization, name=name)[0] for name in ("in force", "expired", "revoked")}
+    ApiKey.objects.filter(name="expired", organization=organization).update(expires_at=clock.now())
+    revoke_api_key(api_key=keys["revoked"], acting="the tests", reason="a test")
+    page = text_of(client.get(list_page(ApiKey), {"state": state}))
+    assert {name for name, key in keys.items() if change_page(key) in page} == {state}
 
 
 # --- Members and people
@@ -233,6 +247,79 @@ def test_an_administrator_renames_their_organization(organization: Organization)
     assert (organization.name, organization.time_zone) == (name, "Europe/Paris")
     entry = last_audit_entry(organization, "organization.change")
     assert (entry.before, entry.reason) == ({"name": before, "time_zone": "Europe/Berlin"}, "moved")
+
+
+# --- The audit trail
+
+
+def test_the_audit_trail_reads_in_plain_words(organization: Organization) -> None:
+    user = person("manager", organization)
+    client = as_role("admin", organization)
+    given = {"role": "finance", "reason": "a <new> job"}
+    client.post(change_page(Member.objects.get(user=user)), given)
+    entry = last_audit_entry(organization, "member.change")
+    listed = text_of(client.get(list_page(AuditEntry)))
+    shown = text_of(client.get(change_page(entry)))
+    for page in (listed, shown):
+        for words in ("Role changed", user.email, "a &lt;new&gt; job"):
+            assert words in page
+        assert "member.change" not in page
+    assert "role: manager" in listed and "role: finance" in listed
+    assert "<td>role</td><td>manager</td><td>finance</td>" in shown
+    assert f"Role changed: {user.email}" in shown
+
+
+def test_the_audit_trail_is_filtered_by_its_date(organization: Organization) -> None:
+    client = as_role("admin", organization)
+    key, _token = make_key(client, organization)
+    for days, expected in ((1, False), (-1, True)):
+        since = clock.now() + timedelta(days=days)
+        listed = client.get(list_page(AuditEntry), {"at__gte": since.isoformat()})
+        assert (f"aig_{key.key_id}" in text_of(listed)) is expected
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [("budget.cap_changed", "Cap changed"), ("some_thing.was_done", "Some thing: was done")],
+)
+def test_an_action_is_named_in_words(action: str, words: str) -> None:
+    assert action_words(action) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "–"),
+        ({}, "–"),
+        ({"role": None}, "–"),
+        (0.8, "0.8"),
+        (0, "0"),
+        ("PT4H", "PT4H"),
+        (["a", "b"], "a, b"),
+        ({"active": True, "operator": False, "role": None}, "active: yes; operator: no"),
+        ({"cap_eur": "1200.50"}, "cap: 1,200.50\N{NO-BREAK SPACE}€"),
+        ({"cap_eur": "no amount"}, "cap: no amount"),
+        ({"expires_at": "2026-12-01T11:30:00+00:00"}, "expires: 1 Dec 2026, 12:30"),
+        ({"expires_at": "2026-13-41T11:30:00"}, "expires: 2026-13-41T11:30:00"),
+        ({"time_zone": "Europe/Paris"}, "time zone: Europe/Paris"),
+        ([{"input": "1.25"}, {"input": "2.5"}], "input: 1.25, input: 2.5"),
+    ],
+)
+def test_a_value_is_shown_in_words(value: object, words: str) -> None:
+    assert value_words(value) == words
+
+
+def test_what_has_not_changed_is_left_out() -> None:
+    before, after = {"name": "crm", "revoked_at": None}, {"name": "crm", "revoked_at": "now"}
+    assert (difference(before, after), difference(after, before)) == (
+        {"revoked_at": None},
+        {"revoked_at": "now"},
+    )
+    assert difference(0.7, 0.8) == 0.7
+    assert facts_changed(before, after) == [("name", "crm", "crm"), ("revoked", "–", "now")]
+    assert facts_changed(0.7, None) == [("", "0.7", "–")]
+    assert facts_changed(None, {"role": "admin"}) == [("role", "–", "admin")]
+    assert facts_changed(None, None) == []
 
 
 def test_the_audit_trail_is_the_only_history(organization: Organization) -> None:

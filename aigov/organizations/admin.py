@@ -1,15 +1,15 @@
 """Organizations, people, API keys and the audit trail in the admin."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group
-from django.db.models import Model, Prefetch, QuerySet
+from django.db.models import Model, Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from unfold.decorators import display
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminEmailInputWidget,
@@ -18,18 +18,23 @@ from unfold.widgets import (
 
 from aigov import clock
 from aigov.organizations import changes
+from aigov.organizations.audit_words import action_words, difference, facts_changed, value_words
 from aigov.organizations.create import create_organization
 from aigov.organizations.keys import create_api_key, revoke_api_key
 from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization, Scope, Tenant, User
 from aigov.organizations.tenant_admin import (
     OrganizationFilter,
-    ReasonForm,
     TenantAdmin,
     VerbForm,
+    Why,
     button,
-    json_block,
+    facts_table,
+    instant,
+    long_text,
     person,
     reason_field,
+    two_lines,
+    when_and_who,
 )
 
 # Roles say what people may do (`aigov.organizations.permissions`); Django's groups mean nothing here.
@@ -74,6 +79,7 @@ class OrganizationAdmin(TenantAdmin):
     list_display = ("name", "tenant", "time_zone", "created_at")
     list_select_related = ("tenant",)
     search_fields = ("name", "tenant__name")
+    search_help_text = gettext_lazy("Organization or tenant")
     ordering = ("name",)
 
     def get_fields(self, request: HttpRequest, obj: Organization | None = None) -> Any:
@@ -120,16 +126,17 @@ class MemberForm(VerbForm):
 class MemberAdmin(TenantAdmin):
     verbs = ("view", "add", "change", "delete")
     form = MemberForm
-    list_display = ("user", "email", "organization", "role")
+    list_display = ("who", "organization", "role")
     list_select_related = ("user", "organization")
     list_filter = (OrganizationFilter, "role")
     search_fields = ("user__email", "user__name", "organization__name")
+    search_help_text = gettext_lazy("Name, e-mail or organization")
     ordering = ("organization__name", "user__email")
     actions_detail = ("remove",)
 
-    @admin.display(description=gettext_lazy("e-mail"), ordering="user__email")
-    def email(self, member: Member) -> str:
-        return member.user.email
+    @admin.display(description=gettext_lazy("person"), ordering="user__email")
+    def who(self, member: Member) -> str:
+        return two_lines(member.user, member.user.email if member.user.name else "")
 
     def get_fields(self, request: HttpRequest, obj: Member | None = None) -> Any:
         if obj is None:
@@ -154,25 +161,20 @@ class MemberAdmin(TenantAdmin):
         if password is not None:
             self.message_user(request, password_message(member.user, password), messages.WARNING)
 
-    def has_remove_permission(self, request: HttpRequest, object_id: str) -> bool:
-        member = self.get_object(request, object_id)
-        return member is not None and self.may(request, "delete", member)
-
     @button(title=gettext_lazy("Remove"), path="remove", permission="remove", danger=True)
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        member = self.one(request, object_id, "delete")
-
-        def act(given: Mapping[str, Any]) -> str:
-            changes.remove_member(member=member, acting=person(request), reason=given["reason"])
+        def act(member: Member, why: Why) -> str:
+            changes.remove_member(member=member, **why)
             return _("Removed: %(member)s.") % {"member": member}
 
-        return self.form_page(
+        return self.reason_page(
             request,
-            ReasonForm,
-            title=_("Remove %(member)s") % {"member": member},
+            object_id,
+            "delete",
+            act,
+            title=_("Remove %(row)s"),
             note=_("The person remains, but has no role in this organization any more."),
             button=_("Remove"),
-            act=act,
             danger=True,
         )
 
@@ -191,6 +193,7 @@ class UserAdmin(TenantAdmin):
     list_display = ("email", "name", "roles", "is_active", "last_login")
     list_filter = ("is_active",)
     search_fields = ("email", "name")
+    search_help_text = gettext_lazy("Name or e-mail")
     ordering = ("email",)
     readonly_fields = ("email", "roles", "last_login", "date_joined")
     actions_detail = ("new_password",)
@@ -229,19 +232,17 @@ class UserAdmin(TenantAdmin):
 
     @button(title=gettext_lazy("New password"), path="new-password", permission="new_password")
     def new_password(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        user = self.one(request, object_id, "change")
+        def act(user: User, why: Why) -> str:
+            return password_message(user, changes.renew_password(user=user, **why))
 
-        def act(given: Mapping[str, Any]) -> str:
-            password = changes.renew_password(user=user, acting=person(request), reason=given["reason"])
-            return password_message(user, password)
-
-        return self.form_page(
+        return self.reason_page(
             request,
-            ReasonForm,
-            title=_("New password for %(user)s") % {"user": user},
+            object_id,
+            "change",
+            act,
+            title=_("New password for %(row)s"),
             note=_("The person is logged out everywhere. The new password is shown once on the next page."),
             button=_("Make a new password"),
-            act=act,
         )
 
 
@@ -253,6 +254,32 @@ def password_message(user: User, password: str) -> str:
 
 
 # --- API keys
+
+KEY_STATES = {
+    "in force": gettext_lazy("in force"),
+    "expired": gettext_lazy("expired"),
+    "revoked": gettext_lazy("revoked"),
+}
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= clock.now() else "in force"
+
+
+class KeyStateFilter(admin.SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, str(words)) for state, words in KEY_STATES.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        expired = Q(expires_at__isnull=False, expires_at__lte=clock.now())
+        revoked = Q(revoked_at__isnull=False)
+        rows_of = {"in force": ~revoked & ~expired, "expired": ~revoked & expired, "revoked": revoked}
+        return queryset.filter(rows_of.get(self.value() or "", Q()))
 
 
 class ApiKeyForm(VerbForm):
@@ -267,17 +294,18 @@ class ApiKeyAdmin(TenantAdmin):
 
     verbs = ("view", "add", "change")
     form = ApiKeyForm
-    list_display = ("name", "public_part", "organization", "state", "created_at", "expires_at")
+    list_display = ("name_and_key", "organization", "state", "created_at", "expires_at")
     list_select_related = ("organization",)
-    list_filter = (OrganizationFilter,)
+    list_filter = (OrganizationFilter, KeyStateFilter)
     search_fields = ("name", "key_id", "organization__name")
+    search_help_text = gettext_lazy("Name, key or organization")
     ordering = ("-created_at",)
     add_fieldsets = ((None, {"fields": ("organization", "name", "scopes", "expires_at")}),)
     fields = (
-        *("name", "public_part", "organization", "state", "opened"),
+        *("name", "public_part", "organization", "state_shown", "opened"),
         *("created_at", "created_by", "expires_at", "revoked_at"),
     )
-    readonly_fields = ("public_part", "state", "opened", "created_at", "created_by", "revoked_at")
+    readonly_fields = ("public_part", "state_shown", "opened", "created_at", "created_by", "revoked_at")
     actions_detail = ("revoke",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -286,16 +314,25 @@ class ApiKeyAdmin(TenantAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
+    @admin.display(description=gettext_lazy("name"), ordering="name")
+    def name_and_key(self, key: ApiKey) -> str:
+        return two_lines(key.name, self.public_part(key))
+
     @admin.display(description=gettext_lazy("key"))
     def public_part(self, key: ApiKey) -> str:
-        return f"aig_{key.key_id}.…"
+        return f"aig_{key.key_id}…"
+
+    @display(  # type: ignore[untyped-decorator]
+        description=gettext_lazy("state"),
+        label={"in force": "success", "expired": "warning", "revoked": "danger"},
+    )
+    def state(self, key: ApiKey) -> tuple[str, str]:
+        state = _state(key)
+        return state, str(KEY_STATES[state])
 
     @admin.display(description=gettext_lazy("state"))
-    def state(self, key: ApiKey) -> str:
-        if key.revoked_at is not None:
-            return _("revoked")
-        expired = key.expires_at is not None and key.expires_at <= clock.now()
-        return _("expired") if expired else _("in force")
+    def state_shown(self, key: ApiKey) -> str:
+        return str(KEY_STATES[_state(key)])
 
     @admin.display(description=gettext_lazy("opens"))
     def opened(self, key: ApiKey) -> str:
@@ -320,19 +357,18 @@ class ApiKeyAdmin(TenantAdmin):
 
     @button(title=gettext_lazy("Revoke"), path="revoke", permission="revoke", danger=True)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        key = self.one(request, object_id, "change")
-
-        def act(given: Mapping[str, Any]) -> str:
-            revoke_api_key(api_key=key, acting=person(request), reason=given["reason"])
+        def act(key: ApiKey, why: Why) -> str:
+            revoke_api_key(api_key=key, **why)
             return _("Revoked: %(key)s.") % {"key": key}
 
-        return self.form_page(
+        return self.reason_page(
             request,
-            ReasonForm,
-            title=_("Revoke %(key)s") % {"key": key},
+            object_id,
+            "change",
+            act,
+            title=_("Revoke %(row)s"),
             note=_("Whoever uses this key is refused within seconds. This cannot be undone."),
             button=_("Revoke"),
-            act=act,
             danger=True,
         )
 
@@ -351,39 +387,59 @@ class SubjectFilter(admin.SimpleListFilter):
             *(("budget", _("budgets")), ("setting", _("settings")), ("api_key", _("API keys"))),
             *(("member", _("members")), ("user", _("people")), ("organization", _("organizations"))),
             *(("tenant", _("tenants")), ("price", _("prices")), ("fx_rate", _("exchange rates"))),
+            ("provider", _("providers")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(action__startswith=f"{self.value()}.") if self.value() else queryset
 
 
+class DateFilter(admin.DateFieldListFilter):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = _("date")
+
+
 @admin.register(AuditEntry)
 class AuditEntryAdmin(TenantAdmin):
-    list_display = ("at", "actor", "action", "target", "organization", "change_made", "reason")
+    list_display = ("who", "what", "before_short", "after_short", "reason_short")
     list_select_related = ("organization",)
-    list_filter = (OrganizationFilter, SubjectFilter)
+    list_filter = (OrganizationFilter, SubjectFilter, ("at", DateFilter))
     search_fields = ("actor", "action", "target", "reason")
+    search_help_text = gettext_lazy("Who, what or why")
     ordering = ("-id",)
     sortable_by = ()
-    fields = ("at", "actor", "action", "target", "organization", "before_shown", "after_shown", "reason")
-    readonly_fields = ("before_shown", "after_shown")
+    fields = ("at_exact", "actor", "done", "target", "organization", "change_made", "reason")
+    readonly_fields = ("at_exact", "done", "change_made")
 
-    @admin.display(description=gettext_lazy("from → to"))
-    def change_made(self, entry: AuditEntry) -> str:
-        return f"{_short(entry.before)} → {_short(entry.after)}"
+    @admin.display(description=gettext_lazy("when and who"))
+    def who(self, entry: AuditEntry) -> str:
+        return when_and_who(entry.at, entry.actor)
+
+    @admin.display(description=gettext_lazy("what"))
+    def what(self, entry: AuditEntry) -> str:
+        return two_lines(action_words(entry.action), entry.target)
 
     @admin.display(description=gettext_lazy("from"))
-    def before_shown(self, entry: AuditEntry) -> str:
-        return json_block(entry.before)
+    def before_short(self, entry: AuditEntry) -> str:
+        return long_text(value_words(difference(entry.before, entry.after)))
 
     @admin.display(description=gettext_lazy("to"))
-    def after_shown(self, entry: AuditEntry) -> str:
-        return json_block(entry.after)
+    def after_short(self, entry: AuditEntry) -> str:
+        return long_text(value_words(difference(entry.after, entry.before)))
 
+    @admin.display(description=gettext_lazy("why"))
+    def reason_short(self, entry: AuditEntry) -> str:
+        return long_text(entry.reason)
 
-def _short(value: Any, characters_max: int = 60) -> str:
-    if value is None:
-        return "–"
-    members = value if isinstance(value, dict) else {"": value}
-    text = ", ".join(f"{name} {member}".strip() for name, member in members.items())
-    return text if len(text) <= characters_max else f"{text[:characters_max]}…"
+    @admin.display(description=gettext_lazy("when"))
+    def at_exact(self, entry: AuditEntry) -> str:
+        return instant(entry.at)
+
+    @admin.display(description=gettext_lazy("action"))
+    def done(self, entry: AuditEntry) -> str:
+        return action_words(entry.action)
+
+    @admin.display(description=gettext_lazy("change"))
+    def change_made(self, entry: AuditEntry) -> str:
+        return facts_table(("", _("from"), _("to")), facts_changed(entry.before, entry.after))

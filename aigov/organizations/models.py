@@ -10,6 +10,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from aigov.organizations.audit_words import action_words
+
 
 def validate_time_zone(name: str) -> None:
     if name not in available_timezones():
@@ -176,4 +178,4 @@ class AuditEntry(models.Model):
         indexes = [models.Index(fields=["organization", "-at"], name="audit_by_organization")]
 
     def __str__(self) -> str:
-        return f"{self.action} {self.target}"
+        return f"{action_words(self.action)}: {self.target}"

@@ -11,11 +11,12 @@ Django's own log of the admin is kept empty.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin import ShowFacets, SimpleListFilter
 from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
@@ -25,15 +26,20 @@ from django.db.models import ForeignKey, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.utils.formats import number_format
+from django.urls import reverse
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator, capfirst
+from django.utils.timezone import localtime
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from aigov.errors import GatewayError
+from aigov.money import euro_for_people, exact_euro_for_people
 from aigov.organizations.models import Organization, Role, User
 from aigov.organizations.permissions import TABLE, organizations_where
 
@@ -51,9 +57,17 @@ View = TypeVar("View", bound=Callable[..., HttpResponse])
 ROWS_PER_PAGE = 50
 FILTER_CHOICES_MAX = 200
 REASON_CHARACTERS_MAX = 1_000
+CELL_CHARACTERS_MAX = 120
 NOTHING = "–"
 
 Refusal = GatewayError | ValidationError
+
+
+class Why(TypedDict):
+    """Who does something, and why: what each verb that is audited needs to know."""
+
+    acting: User
+    reason: str
 
 
 def person(request: HttpRequest) -> User:
@@ -73,9 +87,42 @@ def euro(amount: Decimal | None, *, places: int = 2) -> str:
     )
 
 
+def euro_cell(amount: Decimal | None) -> SafeString | str:
+    """`amount` in as many digits as readers need, all of them in its tooltip; a dash where there is none."""
+    if amount is None:
+        return NOTHING
+    return format_html('<span title="{}">{}</span>', exact_euro_for_people(amount), euro_for_people(amount))
+
+
 def count(number: int | None) -> str:
     """A count of tokens or rows for people."""
     return NOTHING if number is None else number_format(number, use_l10n=True, force_grouping=True)
+
+
+def instant(at: datetime | None) -> str:
+    """An instant for people, to the second, in the time zone of the pages."""
+    return date_format(localtime(at), gettext("j M Y, H:i:s")) if at else NOTHING
+
+
+def two_lines(first: Any, second: Any) -> SafeString:
+    """A cell of a list: what it is, and beneath it, smaller, what belongs to it."""
+    return format_html(
+        '<span class="two-lines"><span class="anywhere block">{}</span>'
+        '<span class="anywhere block text-subtle text-xs">{}</span></span>',
+        first,
+        second or "",
+    )
+
+
+def when_and_who(at: datetime, who: str) -> SafeString:
+    """A cell of a list: an instant, and beneath it who did something then."""
+    day_and_time = date_format(localtime(at), "DATETIME_FORMAT")
+    return two_lines(format_html('<span class="nowrap">{}</span>', day_and_time), who)
+
+
+def long_text(text: str) -> SafeString:
+    """A text of any length in a cell of a list; the row's own page has the whole of it."""
+    return format_html('<span class="anywhere block">{}</span>', Truncator(text).chars(CELL_CHARACTERS_MAX))
 
 
 def json_block(value: Any) -> SafeString | str:
@@ -107,7 +154,11 @@ def button(*, title: Any, path: str, permission: str, danger: bool = False) -> C
 
 
 class Rows(ChangeList):
-    """A list that offers to show all rows only where it does not."""
+    """A list that is called by what it shows, and offers to show all rows only where it does not."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = capfirst(str(self.opts.verbose_name_plural))
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -133,6 +184,7 @@ class TenantAdmin(ModelAdmin):
     list_filter_sheet = False
     view_on_site = False
     compressed_fields = True
+    empty_value_display = NOTHING
 
     # --- Whose rows
 
@@ -163,8 +215,9 @@ class TenantAdmin(ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         filters: Iterable[Any] = self.get_list_filter(request)
-        fields = {filter_ for filter_ in filters if isinstance(filter_, str)} | {self.date_hierarchy}
-        own = {filter_.parameter_name for filter_ in filters if not isinstance(filter_, str)}
+        named = {filter_[0] if isinstance(filter_, tuple) else filter_ for filter_ in filters}
+        fields = {name for name in named if isinstance(name, str)} | {self.date_hierarchy}
+        own = {filter_.parameter_name for filter_ in named if not isinstance(filter_, str)}
         return lookup in own or lookup.partition("__")[0] in fields
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -247,21 +300,54 @@ class TenantAdmin(ModelAdmin):
         danger: bool = False,
     ) -> HttpResponse:
         """A page with a form whose button calls `act` with what was filled in; it returns what it did."""
-        form = form_class(request.POST, request.FILES) if request.method == "POST" else form_class()
-        if form.is_valid():
-            try:
-                done = act(form.cleaned_data)
-            except (GatewayError, ValidationError) as refusal:
-                show_refusal(form, refusal)
-            else:
-                self.message_user(request, done, messages.SUCCESS)
-                return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-        context = {
-            **self.admin_site.each_context(request),
-            **{"opts": self.opts, "title": title, "note": note, "button": button},
-            **{"page_form": form, "button_variant": "danger" if danger else "primary"},
-        }
-        return TemplateResponse(request, "admin/form_page.html", context)
+        return form_page(
+            request,
+            form_class,
+            title=title,
+            note=note,
+            button=button,
+            act=act,
+            danger=danger,
+            back=reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
+            opts=self.opts,
+        )
+
+    def reason_page(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        verb: str,
+        act: Callable[[Any, "Why"], str],
+        *,
+        title: str,
+        note: str,
+        button: str,
+        danger: bool = False,
+    ) -> HttpResponse:
+        """A page that asks why, and then calls `act` with the row and that; it returns what it did.
+
+        Args:
+            verb: what the person who asks must be allowed to do with the row.
+            title: names the row as `%(row)s`.
+
+        Raises:
+            PermissionDenied: they may not, or there is no such row.
+        """
+        row = self.one(request, object_id, verb)
+        return self.form_page(
+            request,
+            ReasonForm,
+            title=title % {"row": row},
+            note=note,
+            button=button,
+            act=lambda given: act(row, {"acting": person(request), "reason": given["reason"]}),
+            danger=danger,
+        )
+
+    def has_remove_permission(self, request: HttpRequest, object_id: str) -> bool:
+        """For the button of those who have one."""
+        row = self.get_object(request, object_id)
+        return row is not None and self.may(request, "delete", row)
 
     def one(self, request: HttpRequest, object_id: str, verb: str) -> Any:
         """The row of that id, with which the person who asks may do `verb`; raises `PermissionDenied`."""
@@ -277,6 +363,42 @@ class TenantAdmin(ModelAdmin):
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         return None
+
+
+def form_page(
+    request: HttpRequest,
+    form_class: type[forms.Form],
+    *,
+    title: str,
+    note: str,
+    button: str,
+    act: Callable[[Mapping[str, Any]], str],
+    back: str,
+    danger: bool = False,
+    opts: Any = None,
+    place: str = "",
+) -> HttpResponse:
+    """A page with a form whose button calls `act` with what was filled in; it returns what it did.
+
+    Args:
+        back: the address to go to when that is done.
+        opts: of the model that the page belongs to; if to none, `place` is where people are.
+    """
+    form = form_class(request.POST, request.FILES) if request.method == "POST" else form_class()
+    if form.is_valid():
+        try:
+            done = act(form.cleaned_data)
+        except (GatewayError, ValidationError) as refusal:
+            show_refusal(form, refusal)
+        else:
+            messages.success(request, done)
+            return redirect(back)
+    context = {
+        **admin.site.each_context(request),
+        **{"title": title, "content_title": place, "note": note, "button": button, "opts": opts},
+        **{"page_form": form, "button_variant": "danger" if danger else "primary", "back": back},
+    }
+    return TemplateResponse(request, "admin/form_page.html", context)
 
 
 def show_refusal(form: forms.BaseForm, refusal: Refusal) -> None:

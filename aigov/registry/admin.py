@@ -16,13 +16,16 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 from aigov.organizations.models import Organization
 from aigov.organizations.tenant_admin import (
     OrganizationFilter,
-    ReasonForm,
     TenantAdmin,
     VerbForm,
+    Why,
     button,
     json_block,
+    long_text,
     person,
     reason_field,
+    two_lines,
+    when_and_who,
 )
 from aigov.registry.json_values import VALUE_BYTES_MAX
 from aigov.registry.keys import UnknownKey, all_keys, find
@@ -80,10 +83,11 @@ class SettingValueAdmin(TenantAdmin):
 
     verbs = ("view", "add", "change", "delete")
     form = SettingForm
-    list_display = ("key", "value_shown", "scope", "subject", "updated_at", "updated_by")
+    list_display = ("key_shown", "value_shown", "holds_for", "updated")
     list_select_related = ("tenant", "organization")
     list_filter = (OrganizationFilter, "scope")
     search_fields = ("key", "user", "organization__name", "tenant__name")
+    search_help_text = gettext_lazy("Setting, organization, tenant or user")
     ordering = ("key", "scope", "organization__name", "user")
     list_after_template = "admin/registry/keys.html"
     actions_detail = ("remove",)
@@ -148,10 +152,22 @@ class SettingValueAdmin(TenantAdmin):
             kwargs["choices"] = [(s.value, s.label) for s in (ScopeChoice.ORGANIZATION, ScopeChoice.USER)]
         return super().formfield_for_choice_field(db_field, request, **kwargs)
 
+    @admin.display(description=gettext_lazy("setting"), ordering="key")
+    def key_shown(self, setting: SettingValue) -> str:
+        return two_lines(setting.key, self.description(setting))
+
     @admin.display(description=gettext_lazy("value"))
     def value_shown(self, setting: SettingValue) -> str:
-        text = json.dumps(setting.value, ensure_ascii=False)
-        return text if len(text) <= 80 else f"{text[:80]}…"
+        return long_text(json.dumps(setting.value, ensure_ascii=False))
+
+    @admin.display(description=gettext_lazy("holds for"))
+    def holds_for(self, setting: SettingValue) -> str:
+        of = "" if setting.scope == ScopeChoice.GLOBAL else self.subject(setting)
+        return two_lines(setting.get_scope_display(), of)
+
+    @admin.display(description=gettext_lazy("changed"), ordering="updated_at")
+    def updated(self, setting: SettingValue) -> str:
+        return when_and_who(setting.updated_at, setting.updated_by)
 
     @admin.display(description=gettext_lazy("value"))
     def value_block(self, setting: SettingValue) -> str:
@@ -185,25 +201,20 @@ class SettingValueAdmin(TenantAdmin):
         if organization is None and not person(request).is_superuser:
             raise ValidationError({"organization": _("Please choose an organization.")})
 
-    def has_remove_permission(self, request: HttpRequest, object_id: str) -> bool:
-        setting = self.get_object(request, object_id)
-        return setting is not None and self.may(request, "delete", setting)
-
     @button(title=gettext_lazy("Remove"), path="remove", permission="remove", danger=True)
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        setting = self.one(request, object_id, "delete")
-
-        def act(given: Mapping[str, Any]) -> str:
-            remove_value(**_subject(setting), acting=person(request), reason=given["reason"])
+        def act(setting: SettingValue, why: Why) -> str:
+            remove_value(**_subject(setting), **why)
             return _("Removed: %(setting)s.") % {"setting": setting}
 
-        return self.form_page(
+        return self.reason_page(
             request,
-            ReasonForm,
-            title=_("Remove %(setting)s") % {"setting": setting},
+            object_id,
+            "delete",
+            act,
+            title=_("Remove %(row)s"),
             note=_("The value of the next wider scope applies then, or the default."),
             button=_("Remove"),
-            act=act,
             danger=True,
         )
 

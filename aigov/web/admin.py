@@ -7,9 +7,9 @@ from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-Page = tuple[Any, str, str]
+Page = tuple[Any, str, str] | tuple[Any, str, str, str]
 
-#: A group's title, and in it each page's title, model and icon.
+#: A group's title, and in it each page's title, model and icon; and its address, if that is not the list.
 GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
     (
         _("Budgets"),
@@ -19,7 +19,13 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
             (_("Open holds"), "budgets.hold", "hourglass_top"),
         ),
     ),
-    (_("Routing"), ((_("Decisions"), "routing.decision", "alt_route"),)),
+    (
+        _("Routing"),
+        (
+            (_("Decisions"), "routing.decision", "alt_route"),
+            (_("Providers"), "providers.price", "cloud", "providers-status"),
+        ),
+    ),
     (
         _("Organizations"),
         (
@@ -43,12 +49,13 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """The sidebar: the pages that the person who asks may see."""
+    """The sidebar: the home page, and the pages that the person who asks may see."""
+    home = {"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}
     groups = [
         {"title": title, "separator": True, "items": [_item(page) for page in pages if _may(request, page)]}
         for title, pages in GROUPS
     ]
-    return [group for group in groups if group["items"]]
+    return [{"items": [home]}, *(group for group in groups if group["items"])]
 
 
 def stylesheet(request: HttpRequest) -> str:
@@ -70,5 +77,6 @@ def _may(request: HttpRequest, page: Page) -> bool:
 
 
 def _item(page: Page) -> dict[str, Any]:
-    title, model, icon = page
-    return {"title": title, "icon": icon, "link": reverse(f"admin:{model.replace('.', '_')}_changelist")}
+    title, model, icon, *address = page
+    name = address[0] if address else f"admin:{model.replace('.', '_')}_changelist"
+    return {"title": title, "icon": icon, "link": reverse(name)}

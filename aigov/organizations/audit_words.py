@@ -1,0 +1,102 @@
+"""The audit trail in plain words: what was done, and what the values were before and after."""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.utils.formats import date_format
+from django.utils.text import capfirst
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from aigov.money import euro_for_people
+
+NOTHING = "–"
+
+ACTIONS: Mapping[str, Any] = {
+    "api_key.create": gettext_lazy("API key made"),
+    "api_key.revoke": gettext_lazy("API key revoked"),
+    "budget.cap_changed": gettext_lazy("Cap changed"),
+    "fx_rate.append": gettext_lazy("Exchange rates added"),
+    "member.add": gettext_lazy("Member added"),
+    "member.change": gettext_lazy("Role changed"),
+    "member.remove": gettext_lazy("Member removed"),
+    "organization.change": gettext_lazy("Organization changed"),
+    "organization.create": gettext_lazy("Organization made"),
+    "price.append": gettext_lazy("Price added"),
+    "provider.switch": gettext_lazy("Provider's switch turned"),
+    "setting.remove": gettext_lazy("Setting removed"),
+    "setting.set": gettext_lazy("Setting changed"),
+    "tenant.create": gettext_lazy("Tenant made"),
+    "user.change": gettext_lazy("Person changed"),
+    "user.create": gettext_lazy("Person added"),
+    "user.new_password": gettext_lazy("New password made"),
+    "user.renew": gettext_lazy("Access renewed"),
+}
+#: Names of values that say too little as they are stored; of the others, the underscores are left out.
+NAMES: Mapping[str, Any] = {
+    "bands": gettext_lazy("rates"),
+    "cap_eur": gettext_lazy("cap"),
+    "eur_per_usd": gettext_lazy("euro for one US dollar"),
+    "expires_at": gettext_lazy("expires"),
+    "revoked_at": gettext_lazy("revoked"),
+    "scopes": gettext_lazy("opens"),
+}
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*")
+
+
+def action_words(action: str) -> str:
+    """What was done, such as “Cap changed”; of an action without words of its own, its code's words."""
+    return str(ACTIONS.get(action) or capfirst(action.replace(".", ": ").replace("_", " ")))
+
+
+def difference(value: Any, other: Any) -> Any:
+    """The part of `value` that `other` does not have: of two objects, the members that differ."""
+    if not isinstance(value, dict) or not isinstance(other, dict):
+        return value
+    return {name: member for name, member in value.items() if other.get(name) != member}
+
+
+def facts_changed(before: Any, after: Any) -> list[tuple[str, str, str]]:
+    """A line for each fact of the two values (JSON): its name, and what it was before and after."""
+    known = [value for value in (before, after) if value is not None]
+    if not all(isinstance(value, dict) for value in known):
+        return [("", value_words(before), value_words(after))]
+    old, new = before or {}, after or {}
+    return [
+        (_name(name), value_words(old.get(name), name), value_words(new.get(name), name))
+        for name in {**old, **new}
+        if (old.get(name), new.get(name)) != (None, None)
+    ]
+
+
+def value_words(value: Any, name: str = "") -> str:
+    """A JSON value in words; `name` is that of the member that it is, if it is one."""
+    if value is None or value == {} or value == []:
+        return NOTHING
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, dict):
+        said = (f"{_name(key)}: {value_words(part, key)}" for key, part in value.items() if part is not None)
+        return "; ".join(said) or NOTHING
+    if isinstance(value, list):
+        return ", ".join(value_words(item) for item in value)
+    return _text_words(str(value), name)
+
+
+def _name(name: str) -> str:
+    return str(NAMES.get(name) or name.replace("_", " "))
+
+
+def _text_words(text: str, name: str) -> str:
+    if name.endswith("_eur"):
+        with suppress(InvalidOperation):
+            return euro_for_people(Decimal(text))
+    if _INSTANT.fullmatch(text):
+        with suppress(ValueError):
+            return date_format(localtime(datetime.fromisoformat(text)), "DATETIME_FORMAT")
+    return text

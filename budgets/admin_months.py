@@ -1,0 +1,224 @@
+"""Months' budgets in the admin: how each account stands, and its cap, which finance changes here.
+
+The cap is changed for the month and account that one looks at; the standing cap is a setting. Several can
+be changed in the list, with one reason.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin import SimpleListFilter
+from django.core.exceptions import PermissionDenied
+from django.db.models import Case, DecimalField, F, QuerySet, Value, When
+from django.http import HttpRequest
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from aigov import clock
+from aigov.money import EURO_MAX, euro_for_people, exact_euro_for_people
+from aigov.organizations.tenant_admin import (
+    NOTHING,
+    OrganizationFilter,
+    TenantAdmin,
+    euro,
+    euro_cell,
+    is_id,
+    person,
+    two_lines,
+)
+from budgets.cap_forms import CapForm, CapsInList, caps_in_list, posted_ids
+from budgets.caps import CapRefused, set_month_caps
+from budgets.models import BudgetAccount
+from budgets.months import balance_of
+from budgets.progress import progress_bar
+
+LEDGER_PLACES = 9
+MONTHS_OFFERED = 13
+#: How full an account is, as `budgets.months.fullness` says, for sorting.
+FULLNESS = Case(
+    When(cap_eur=0, then=Value(EURO_MAX)),
+    When(cap_eur__isnull=True, then=Value(Decimal(0))),
+    default=(F("spent_eur") + F("held_eur")) / F("cap_eur"),
+    output_field=DecimalField(),
+)
+
+
+class MonthFilter(SimpleListFilter):
+    """Offers the present month and those before it, as they are in UTC."""
+
+    title = gettext_lazy("month")
+    parameter_name = "in_month"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        present = clock.month_of(clock.now(), "UTC")
+        months = [_months_before(present, number) for number in range(MONTHS_OFFERED)]
+        return [(f"{month:%Y-%m}", month_text(month)) for month in months]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        if chosen is None:
+            return queryset
+        try:
+            return queryset.filter(month=date.fromisoformat(f"{chosen}-01"))
+        except ValueError:
+            return queryset.none()
+
+
+def _months_before(month: date, number: int) -> date:
+    years, index = divmod(month.year * 12 + month.month - 1 - number, 12)
+    return date(years, index + 1, 1)
+
+
+def month_text(month: date) -> str:
+    return date_format(month, "YEAR_MONTH_FORMAT")
+
+
+@admin.register(BudgetAccount)
+class BudgetAccountAdmin(TenantAdmin):
+    """The caps of a list's rows can be changed there, with one reason for all of them."""
+
+    verbs = ("view", "change")
+    form = CapForm
+    list_display = (*("month_short", "whose", "cap_euro", "spent_euro", "held_euro", "left_euro", "used_up"),)
+    list_select_related = ("organization",)
+    list_filter = (MonthFilter, OrganizationFilter, "scope")
+    search_fields = ("organization__name", "subject")
+    search_help_text = gettext_lazy("Organization, user or use case")
+    ordering = ("-month", "organization__name", "scope", "subject")
+    sortable_by = ("month_short", "whose", "cap_euro", "spent_euro", "held_euro", "left_euro", "used_up")
+    readonly_fields = (
+        *("organization", "month_shown", "scope", "subject", "kind_of_cap", "used_up"),
+        *("cap_exact", "spent_exact", "held_exact", "left_exact"),
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: BudgetAccount | None = None) -> Any:
+        whose = ("subject",) if obj is not None and obj.subject else ()
+        figures = ("used_up", "spent_exact", "held_exact", "left_exact", "kind_of_cap")
+        cap = ("cap", "reason") if self.has_change_permission(request, obj) else ("cap_exact",)
+        return [
+            (None, {"fields": (("month_shown", "organization"), ("scope", *whose))}),
+            (gettext_lazy("Cap"), {"fields": cap}),
+            (gettext_lazy("Figures"), {"fields": figures}),
+        ]
+
+    # --- What it shows
+
+    @admin.display(description=gettext_lazy("month"), ordering="month")
+    def month_shown(self, account: BudgetAccount) -> str:
+        return month_text(account.month)
+
+    @admin.display(description=gettext_lazy("month"), ordering="month")
+    def month_short(self, account: BudgetAccount) -> SafeString:
+        return format_html('<span class="nowrap">{}</span>', date_format(account.month, "M Y"))
+
+    @admin.display(description=gettext_lazy("organization"), ordering="organization__name")
+    def whose(self, account: BudgetAccount) -> SafeString:
+        of_part = f"{account.get_scope_display()} {account.subject}" if account.subject else ""
+        return two_lines(account.organization, of_part)
+
+    @admin.display(description=gettext_lazy("cap"), ordering="cap_eur")
+    def cap_euro(self, account: BudgetAccount) -> str:
+        return euro_cell(account.cap_eur)
+
+    @admin.display(description=gettext_lazy("spent"), ordering="spent_eur")
+    def spent_euro(self, account: BudgetAccount) -> str:
+        return euro_cell(account.spent_eur)
+
+    @admin.display(description=gettext_lazy("held"), ordering="held_eur")
+    def held_euro(self, account: BudgetAccount) -> str:
+        return euro_cell(account.held_eur)
+
+    @admin.display(description=gettext_lazy("left"), ordering=F("cap_eur") - F("spent_eur") - F("held_eur"))
+    def left_euro(self, account: BudgetAccount) -> str:
+        return euro_cell(balance_of(account).remaining_eur)
+
+    @admin.display(description=gettext_lazy("used up"), ordering=FULLNESS)
+    def used_up(self, account: BudgetAccount) -> str:
+        return progress_bar(balance_of(account))
+
+    @admin.display(description=gettext_lazy("Cap"))
+    def cap_exact(self, account: BudgetAccount) -> str:
+        return NOTHING if account.cap_eur is None else exact_euro_for_people(account.cap_eur)
+
+    @admin.display(description=gettext_lazy("Spent"))
+    def spent_exact(self, account: BudgetAccount) -> str:
+        return euro(account.spent_eur, places=LEDGER_PLACES)
+
+    @admin.display(description=gettext_lazy("Held by calls in flight"))
+    def held_exact(self, account: BudgetAccount) -> str:
+        return euro(account.held_eur, places=LEDGER_PLACES)
+
+    @admin.display(description=gettext_lazy("Left"))
+    def left_exact(self, account: BudgetAccount) -> str:
+        return euro(balance_of(account).remaining_eur, places=LEDGER_PLACES)
+
+    @admin.display(description=gettext_lazy("Where the cap comes from"))
+    def kind_of_cap(self, account: BudgetAccount) -> str:
+        if account.cap_is_of_month:
+            return _("It was set for this month.")
+        return _("It follows the standing cap of the settings.")
+
+    # --- What it changes
+
+    def save_model(self, request: HttpRequest, obj: BudgetAccount, form: Any, change: bool) -> None:
+        set_month_caps(changes=[form.change()], acting=person(request), reason=form.cleaned_data["reason"])
+
+    def said(self, obj: BudgetAccount) -> str:
+        cap = NOTHING if obj.cap_eur is None else euro_for_people(obj.cap_eur)
+        return _("Saved: the cap of %(account)s is %(cap)s now.") % {"account": obj, "cap": cap}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        caps = None
+        if request.method == "POST":
+            caps = self._given_caps(request)
+            if self._saved(request, caps):
+                return redirect(request.get_full_path())
+        response = super().changelist_view(request, extra_context)
+        if isinstance(response, TemplateResponse) and self.has_change_permission(request):
+            self._show_caps(request, response, caps)
+        return response
+
+    def _given_caps(self, request: HttpRequest) -> CapsInList:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        ids = [id_ for id_ in posted_ids(request.POST) if is_id(id_)]
+        rows = self.get_queryset(request).filter(pk__in=ids).select_related("organization")
+        return caps_in_list(rows, self._may_change_in_list(request), request.POST)
+
+    def _may_change_in_list(self, request: HttpRequest) -> Callable[[BudgetAccount], bool]:
+        def may_change(account: BudgetAccount) -> bool:
+            present = clock.month_of(clock.now(), account.organization.time_zone)
+            return account.month >= present and self.has_change_permission(request, account)
+
+        return may_change
+
+    def _saved(self, request: HttpRequest, caps: CapsInList) -> bool:
+        if not caps.is_valid():
+            return False
+        changes = caps.changes()
+        try:
+            reason = caps.reason_form.cleaned_data["reason"] if changes else ""
+            set_month_caps(changes=changes, acting=person(request), reason=reason)
+        except CapRefused as refused:
+            caps.refuse(refused)
+            return False
+        for change in changes:
+            self.message_user(request, self.said(change.account), messages.SUCCESS)
+        return True
+
+    def _show_caps(self, request: HttpRequest, response: TemplateResponse, caps: CapsInList | None) -> None:
+        rows = response.context_data["cl"]  # type: ignore[index]
+        if caps is None:
+            rows.formset = caps_in_list(rows.result_list, self._may_change_in_list(request))
+            return
+        rows.formset = caps
+        # As they were sent: meanwhile another row may have come to stand where this one stood.
+        rows.result_list = [form.instance for form in caps.forms]
