@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from aigov.money import exact_euro_for_people
 from aigov.organizations.tenant_admin import (
     NOTHING,
+    DateFilter,
     OrganizationFilter,
     TenantAdmin,
     count,
@@ -75,10 +76,9 @@ class DecisionAdmin(TenantAdmin):
         *("confidence_number", "cost_euro", "latency_number"),
     )
     list_select_related = ("organization",)
-    list_filter = (OrganizationFilter, RouteFilter, ProviderFilter)
+    list_filter = (OrganizationFilter, RouteFilter, ProviderFilter, ("created_at", DateFilter))
     search_fields = ("id", "user", "use_case", "model", "request_id")
     search_help_text = gettext_lazy("Completion, user, use case, model or request")
-    date_hierarchy = "created_at"
     ordering = ("-created_at",)
     sortable_by = ()
     fieldsets = (

@@ -47,7 +47,8 @@ class Decision(models.Model):
                 fields=["organization", "-created_at"],
                 include=["route", "saved_eur"],
                 name="decision_figures",
-            )
+            ),
+            models.Index(fields=["-created_at"], name="decision_by_time"),
         ]
 
     def __str__(self) -> str:

@@ -190,7 +190,7 @@ QUERIES = {
     BudgetAccount: 5,
     Hold: 5,
     CostRecord: 5,
-    Decision: 7,
+    Decision: 5,
     FxRate: 6,
     Price: 5,
 }

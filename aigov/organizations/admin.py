@@ -23,6 +23,7 @@ from aigov.organizations.create import create_organization
 from aigov.organizations.keys import create_api_key, revoke_api_key
 from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization, Scope, Tenant, User
 from aigov.organizations.tenant_admin import (
+    DateFilter,
     OrganizationFilter,
     TenantAdmin,
     VerbForm,
@@ -392,12 +393,6 @@ class SubjectFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(action__startswith=f"{self.value()}.") if self.value() else queryset
-
-
-class DateFilter(admin.DateFieldListFilter):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.title = _("date")
 
 
 @admin.register(AuditEntry)
