@@ -8,7 +8,7 @@ import signal
 import uvloop
 
 from providers.sandbox.app import Sandbox
-from providers.sandbox.server import serve
+from providers.sandbox.server import Doors, serve
 
 
 async def run(host: str, port: int) -> None:
@@ -16,7 +16,9 @@ async def run(host: str, port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(Sandbox(), host, port, stop)
+    doors = Doors(host)
+    doors.handler = Sandbox(doors)
+    await serve(doors, port, stop)
 
 
 def main() -> None:

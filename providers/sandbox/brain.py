@@ -17,6 +17,7 @@ from typing import Literal
 from providers.sandbox import prose, schemas, tasks, tokens
 from providers.sandbox.catalogue import Model, Size
 from providers.sandbox.tokens import Token
+from providers.sandbox.tools import ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +37,59 @@ TEMPERS: dict[Size, Temper] = {
 #: The part of the probability that goes to texts which are no label at all.
 STRAY = 0.004
 SURE = 0.9999
+REFUSAL = "I'm sorry, but I can't assist with that request."
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """Everything that an answer hangs on.
 
-    `schema` is JSON text; `length` a wished number of tokens; `reasoning` tokens are spent before the
-    answer and count towards `output_tokens_max`.
+    Args:
+        calls: the tools that it calls, instead of answering in words.
+        schema: JSON text that the answer has to fit.
+        json_object: whether it has to be some JSON object.
+        reasoning: tokens that are spent before the answer; they count towards `output_tokens_max`.
+        length: a wished number of tokens.
+        refused: whether it declines to answer.
+        sample: which of several answers to the same question this is.
     """
 
     model: Model
     system: str
     text: str
+    calls: tuple[ToolCall, ...] = ()
     schema: str | None = None
+    json_object: bool = False
     stop: tuple[str, ...] = ()
     output_tokens_max: int = 4096
     reasoning: int = 0
     confidence: float | None = None
     content: str | None = None
     length: int | None = None
+    refused: bool = False
+    sample: int = 0
+
+    @property
+    def seed(self) -> str:
+        """What the model's errors are fixed by, besides the model itself."""
+        return f"{self.text}|{self.sample}" if self.sample else self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`tokens` joined are the text; `stopped_at` is the stop text that was met; `output_tokens` is billed."""
+    """What a model says and calls.
+
+    Args:
+        tokens: joined they are the text, or where it is `refused`, the words of the refusal.
+        output_tokens: what is billed.
+        stopped_at: the stop text that was met.
+    """
 
     tokens: tuple[Token, ...]
-    finish: Literal["stop", "length", "refusal"]
+    finish: Literal["stop", "length", "tool_calls", "refusal"]
     output_tokens: int
+    calls: tuple[ToolCall, ...] = ()
+    refused: bool = False
     reasoning_tokens: int = 0
     stopped_at: str | None = None
 
@@ -84,20 +109,40 @@ def answer(question: Question) -> Answer:
     room = max(0, question.output_tokens_max - question.reasoning)
     reasoning = min(question.reasoning, question.output_tokens_max)
     kept = spoken[:room]
+    calls = () if question.refused else _fitting(question.calls, room - len(kept))
+    cut = len(spoken) > room or calls != question.calls and not question.refused
+    said = len(kept) + sum(call.output_tokens for call in calls)
     return Answer(
         tokens=kept,
-        finish="length" if len(spoken) > room else "stop",
-        output_tokens=reasoning + max(1, len(kept)) if room else reasoning,
+        finish="length" if cut else "tool_calls" if calls else "stop",
+        output_tokens=reasoning + min(room, max(1, said)),
+        calls=calls,
+        refused=question.refused,
         reasoning_tokens=reasoning,
-        stopped_at=None if len(spoken) > room else stopped_at,
+        stopped_at=None if cut else stopped_at,
     )
 
 
-def label_probabilities(text: str, labels: tuple[str, ...], model: Model) -> list[float]:
-    """How probable `model` finds each of `labels` for `text`; they sum to 1."""
+def _fitting(calls: tuple[ToolCall, ...], room: int) -> tuple[ToolCall, ...]:
+    """As many of `calls` as `room` tokens hold; of the last one perhaps only the arguments' beginning."""
+    kept = []
+    for call in calls:
+        left = room - call.head_tokens
+        if left < 0:
+            break
+        kept.append(call if len(call.pieces) <= left else ToolCall(call.name, "".join(call.pieces[:left])))
+        room = left - len(kept[-1].pieces)
+    return tuple(kept)
+
+
+def label_probabilities(
+    text: str, labels: tuple[str, ...], model: Model, *, seed: str | None = None
+) -> list[float]:
+    """How probable `model` finds each of `labels` for `text`; they sum to 1. `seed` fixes its errors."""
+    seed = text if seed is None else seed
     temper = TEMPERS[model.size]
     heard = [
-        temper.sharpness * (math.log1p(score) + temper.error * _error(f"{model.name}|{label}|{text}"))
+        temper.sharpness * (math.log1p(score) + temper.error * _error(f"{model.name}|{label}|{seed}"))
         for label, score in zip(labels, tasks.scores(text, labels), strict=True)
     ]
     top = max(heard)
@@ -115,18 +160,31 @@ def _error(key: str) -> float:
 
 
 def _spoken(question: Question) -> tuple[Token, ...]:
-    """The whole answer, before any limit."""
+    """The whole text of the answer, before any limit."""
+    if question.refused:
+        return _prose(REFUSAL, question)
     if question.content is not None:
         return _prose(question.content, question)
+    if question.calls:
+        return ()
     if question.length is not None:
         text = prose.padded(prose.write(question.system, question.text), question.length)
         return _prose(text, question)[: question.length]
     schema = tokens.decode(question.schema) if question.schema else schemas.schema_in(question.system)
     if schema is not None:
         return _structured(question, schema)
-    if labels := tasks.labels_in(question.system) or tasks.labels_in(question.text):
+    labels = tasks.labels_in(question.system) or tasks.labels_in(question.text)
+    if question.json_object:
+        return _structured(question, _some_object(labels))
+    if labels:
         return _label(labels, question)
     return _prose(prose.write(question.system, question.text), question)
+
+
+def _some_object(labels: tuple[str, ...]) -> schemas.Schema:
+    """What an answer looks like that has to be JSON, and nobody says which."""
+    answer = {"enum": list(labels)} if labels else {"type": "string"}
+    return {"type": "object", "properties": {"answer": answer}}
 
 
 def _structured(question: Question, schema: schemas.Schema) -> tuple[Token, ...]:
@@ -151,7 +209,8 @@ def _said_confidence(labels: tuple[str, ...], text: str, question: Question) -> 
     if question.confidence is not None:
         return question.confidence
     if labels:
-        probability = max(label_probabilities(question.text, labels, question.model))
+        shares = label_probabilities(question.text, labels, question.model, seed=question.seed)
+        probability = max(shares)
     else:
         spoken = _prose(text, question)
         probability = sum(token.probability for token in spoken) / max(1, len(spoken))
@@ -165,7 +224,7 @@ def _asserted(probability: float, temper: Temper) -> float:
 
 def _label(labels: tuple[str, ...], question: Question) -> tuple[Token, ...]:
     """The answered label's tokens; each token's rivals are the tokens of the other labels."""
-    shares = label_probabilities(question.text, labels, question.model)
+    shares = label_probabilities(question.text, labels, question.model, seed=question.seed)
     ahead = shares.index(max(shares))
     if question.confidence is None:
         shares = [share * (1 - STRAY) for share in shares]
@@ -210,7 +269,7 @@ def _prose(text: str, question: Question) -> tuple[Token, ...]:
     if question.confidence is not None:
         return tuple(Token(part, question.confidence) for part in parts)
     low, high = _band(question)
-    digest = blake2b(f"{question.model.name}{question.text}".encode()).digest()
+    digest = blake2b(f"{question.model.name}{question.seed}".encode()).digest()
     return tuple(
         Token(part, low + (high - low) * digest[place % 64] / 255) for place, part in enumerate(parts)
     )
@@ -219,7 +278,7 @@ def _prose(text: str, question: Question) -> tuple[Token, ...]:
 def _band(question: Question) -> tuple[float, float]:
     """The least and the greatest probability of a token, by how well this model fares with this text."""
     low, high = TEMPERS[question.model.size].token_probability
-    luck = 1 / (1 + math.exp(-1.5 * _error(f"{question.model.name}|prose|{question.text}") - 1))
+    luck = 1 / (1 + math.exp(-1.5 * _error(f"{question.model.name}|prose|{question.seed}") - 1))
     return low - 0.15 + 0.3 * luck * (1 - low), low + (high - low) * luck
 
 

@@ -2,32 +2,42 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from providers.sandbox import catalogue
 from providers.sandbox.brain import Answer
-from providers.sandbox.catalogue import Model
-from providers.sandbox.schemas import fault_in
-from providers.sandbox.tokens import Token, encode, json_text, most_likely
-from providers.sandbox.wire import Call, ErrorAnswer, Refused, new_id, text_of, whole_number
+from providers.sandbox.caching import Cached
+from providers.sandbox.openai_request import read
+from providers.sandbox.switches import SPEND_LIMITS
+from providers.sandbox.tokens import Token, encode, most_likely
+from providers.sandbox.wire import Call, ErrorAnswer, Event, Refused, new_id
+
+__all__ = [
+    "PROVIDER",
+    "REQUEST_ID_HEADER",
+    "check_key",
+    "completion",
+    "events",
+    "failure",
+    "keep_alive",
+    "model",
+    "models",
+    "read",
+    "refusal",
+    "stream_error",
+    "usage",
+]
 
 PROVIDER = "openai"
 REQUEST_ID_HEADER = "x-request-id"
 FINGERPRINT = "fp_50cad350e4"
-OUTPUT_TOKENS_DEFAULT = 16_384
-REASONING_TOKENS = {"none": 0, "minimal": 0, "low": 64, "medium": 192, "high": 512}
-SERVICE_TIERS = {
-    "auto": "default",
-    "default": "default",
-    "flex": "flex",
-    "fast": "priority",
-    "priority": "priority",
-}
-FINISH = {"stop": "stop", "length": "length", "refusal": "content_filter"}
+FINISH = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "refusal": "content_filter"}
 #: What a probability of 0 is written as.
 IMPOSSIBLE = -9999.0
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+#: Chunks are padded to a like length, so that the length of a token cannot be read off the wire.
+PADDING = "aGw3q0RkV5tYz1XbN8"
+CREATED = 1_721_172_741
 #: mode → status, type, code, message
 FAILURES: dict[str, tuple[int, str, str | None, str]] = {
     "400": (400, "invalid_request_error", None, "The request could not be understood."),
@@ -64,147 +74,15 @@ def check_key(headers: Mapping[str, str]) -> None:
         raise Refused(401, "Incorrect API key provided: bad-key.", code="invalid_api_key")
 
 
-def read(body: Any) -> Call:
-    if not isinstance(body, dict):
-        raise Refused(400, "We could not parse the JSON body of your request.")
-    model = _model(body.get("model"))
-    messages = _messages(body.get("messages"))
-    if body.get("n") not in (None, 1):
-        raise Refused(400, "The sandbox answers with one choice.", param="n", code="unsupported_value")
-    _check_parameters(body, model)
-    schema = _schema(body.get("response_format"), model)
-    texts = [text for _, text in messages] + ([schema] if schema else [])
-    return Call(
-        model=model,
-        system="\n".join(text for role, text in messages if role in ("system", "developer")),
-        text="\n".join(text for role, text in messages if role == "user"),
-        texts=texts,
-        output_tokens_max=_output_tokens_max(body, model),
-        schema=schema,
-        stop=_stop(body.get("stop")),
-        reasoning=_reasoning_tokens(body, model),
-        stream=body.get("stream") is True,
-        include_usage=(body.get("stream_options") or {}).get("include_usage") is True,
-        top_logprobs=_top_logprobs(body, model),
-        service_tier=_service_tier(body.get("service_tier")),
-    )
-
-
-def _model(name: Any) -> Model:
-    if not isinstance(name, str) or not name:
-        raise Refused(400, "you must provide a model parameter")
-    model = catalogue.find(PROVIDER, name)
-    if model is None:
-        message = f"The model `{name}` does not exist or you do not have access to it."
-        raise Refused(404, message, code="model_not_found")
-    return model
-
-
-def _messages(messages: Any) -> list[tuple[str, str]]:
-    if messages is None:
-        message = "Missing required parameter: 'messages'."
-        raise Refused(400, message, param="messages", code="missing_required_parameter")
-    if not isinstance(messages, list) or not messages:
-        message = "Invalid 'messages': empty array. Expected an array with minimum length 1."
-        raise Refused(400, message, param="messages", code="empty_array")
-    for at, message in enumerate(messages):
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in ROLES:
-            raise Refused(
-                400, f"Invalid value: '{role}'.", param=f"messages[{at}].role", code="invalid_value"
-            )
-    return [(message["role"], text_of(message.get("content"))) for message in messages]
-
-
-def _check_parameters(body: Mapping[str, Any], model: Model) -> None:
-    """Refuses what reasoning models refuse, and what nobody takes."""
-    temperature = body.get("temperature")
-    if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature <= 2):
-        raise Refused(400, "Invalid 'temperature': 0 to 2.", param="temperature", code="invalid_value")
-    if not _reasons(body, model):
-        return
-    if temperature not in (None, 1):
-        message = "Unsupported value: 'temperature' does not support this value with this model."
-        raise Refused(400, message, param="temperature", code="unsupported_value")
-    for name, instead in (("max_tokens", " Use 'max_completion_tokens' instead."), ("stop", "")):
-        if body.get(name) is not None:
-            message = f"Unsupported parameter: '{name}' is not supported with this model.{instead}"
-            raise Refused(400, message, param=name, code="unsupported_parameter")
-
-
-def _reasons(body: Mapping[str, Any], model: Model) -> bool:
-    """Whether the model reasons in this call: gpt-5.1 and later only where they are not told not to."""
-    if model.reasoning == "optional":
-        return bool(body.get("reasoning_effort") != "none")
-    return model.reasoning == "always"
-
-
-def _reasoning_tokens(body: Mapping[str, Any], model: Model) -> int:
-    if not _reasons(body, model):
-        return 0
-    return REASONING_TOKENS.get(str(body.get("reasoning_effort") or "low"), REASONING_TOKENS["high"])
-
-
-def _output_tokens_max(body: Mapping[str, Any], model: Model) -> int:
-    name = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
-    return whole_number(body, name, low=1, high=128_000) or OUTPUT_TOKENS_DEFAULT
-
-
-def _stop(stop: Any) -> tuple[str, ...]:
-    texts = [stop] if isinstance(stop, str) else (stop or [])
-    if not isinstance(texts, list) or len(texts) > 4 or not all(isinstance(text, str) for text in texts):
-        raise Refused(400, "Invalid 'stop': up to 4 texts.", param="stop", code="invalid_value")
-    return tuple(texts)
-
-
-def _top_logprobs(body: Mapping[str, Any], model: Model) -> int | None:
-    count = whole_number(body, "top_logprobs", low=0, high=20)
-    if not body.get("logprobs"):
-        if count is not None:
-            message = "The 'logprobs' parameter must be true when 'top_logprobs' is provided."
-            raise Refused(400, message, param="top_logprobs", code="invalid_value")
-        return None
-    if _reasons(body, model):
-        # Both codes are met in practice.
-        code = "unsupported_parameter" if model.name.startswith("o") else "unsupported_value"
-        raise Refused(400, "'logprobs' is not supported with this model.", param="logprobs", code=code)
-    return count or 0
-
-
-def _schema(response_format: Any, model: Model) -> str | None:
-    if not isinstance(response_format, dict) or response_format.get("type") != "json_schema":
-        return None
-    if not model.structured:
-        message = "Invalid parameter: 'response_format' of this type is not supported with this model."
-        raise Refused(400, message, param="response_format")
-    given = response_format.get("json_schema")
-    if not isinstance(given, dict) or not given.get("name") or "schema" not in given:
-        message = "Missing required parameter: 'response_format.json_schema.name' or '.schema'."
-        raise Refused(400, message, param="response_format.json_schema", code="missing_required_parameter")
-    if fault := fault_in(given["schema"], PROVIDER, strict=given.get("strict") is True):
-        message = f"Invalid schema for response_format '{given['name']}': In context=(), {fault}"
-        raise Refused(400, message, param="response_format", code="invalid_json_schema")
-    return json_text(given["schema"])
-
-
-def _service_tier(tier: Any) -> str:
-    if tier is None:
-        return "default"
-    if tier not in SERVICE_TIERS:
-        message = f"Invalid service_tier argument: {tier}"
-        raise Refused(400, message, param="service_tier", code="invalid_value")
-    return SERVICE_TIERS[tier]
-
-
-def usage(call: Call, answer: Answer) -> Mapping[str, Any]:
+def usage(call: Call, *, output: int, reasoning: int, cached: Cached) -> Mapping[str, Any]:
     prompt = call.input_tokens
     return {
         "prompt_tokens": prompt,
-        "completion_tokens": answer.output_tokens,
-        "total_tokens": prompt + answer.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens": output,
+        "total_tokens": prompt + output,
+        "prompt_tokens_details": {"cached_tokens": cached.read, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": answer.reasoning_tokens,
+            "reasoning_tokens": reasoning,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -212,14 +90,12 @@ def usage(call: Call, answer: Answer) -> Mapping[str, Any]:
     }
 
 
-def completion(call: Call, answer: Answer, usage: Mapping[str, Any]) -> Mapping[str, Any]:
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None, "annotations": []},
-        "logprobs": _logprobs(answer.tokens, call.top_logprobs),
-        "finish_reason": FINISH[answer.finish],
+def completion(call: Call, answers: Sequence[Answer], usage: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    body: dict[str, Any] = {
+        **_head(call, "chat.completion"),
+        "choices": [_choice(call, answer, index) for index, answer in enumerate(answers)],
     }
-    return {**_head(call, "chat.completion"), "choices": [choice], "usage": usage}
+    return body if usage is None else {**body, "usage": usage}
 
 
 def _head(call: Call, kind: str) -> dict[str, Any]:
@@ -233,10 +109,43 @@ def _head(call: Call, kind: str) -> dict[str, Any]:
     }
 
 
-def _logprobs(tokens: tuple[Token, ...], top: int | None) -> dict[str, Any] | None:
-    if top is None:
+def _choice(call: Call, answer: Answer, index: int) -> dict[str, Any]:
+    text = answer.text
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if answer.refused or (answer.calls and not text) else text,
+        "refusal": text if answer.refused else None,
+        "annotations": [],
+    }
+    if answer.calls:
+        message["tool_calls"] = [
+            {
+                "id": new_id("call_"),
+                "type": "function",
+                "function": {"name": one.name, "arguments": one.arguments},
+            }
+            for one in answer.calls
+        ]
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": _logprobs(answer.tokens, call.top_logprobs, answer.refused),
+        "finish_reason": _finish(call, answer),
+    }
+
+
+def _finish(call: Call, answer: Answer) -> str:
+    """A call of the one tool that the caller named ends with `stop`, as if it were an answer in words."""
+    if answer.finish == "tool_calls" and call.choice.mode == "named":
+        return "stop"
+    return FINISH[answer.finish]
+
+
+def _logprobs(tokens: tuple[Token, ...], top: int | None, refused: bool) -> dict[str, Any] | None:
+    if top is None or not tokens:
         return None
-    return {"content": [_token(token, top) for token in tokens], "refusal": None}
+    entries = [_token(token, top) for token in tokens]
+    return {"content": None, "refusal": entries} if refused else {"content": entries, "refusal": None}
 
 
 def _token(token: Token, top: int) -> dict[str, Any]:
@@ -249,24 +158,69 @@ def _entry(text: str, probability: float) -> dict[str, Any]:
     return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
-def events(call: Call, answer: Answer, usage: Mapping[str, Any]) -> Iterator[bytes]:
-    """The role, a chunk a token, the reason for the end; then the usage if it was asked for, and [DONE]."""
+def events(call: Call, answers: Sequence[Answer], usage: Mapping[str, Any] | None) -> Iterator[Event]:
+    """Each choice's role, deltas and reason for its end; then the usage if it was asked for, and [DONE].
+
+    Tokens of reasoning come with the first content.
+    """
     head = _head(call, "chat.completion.chunk")
-    if call.include_usage:
+    counted = call.include_usage and usage is not None
+    if counted:
         head["usage"] = None
+    start = b'data: %b,"choices":[{"index":' % encode(head)[:-1]
+    for index, answer in enumerate(answers):
+        hidden = answer.reasoning_tokens
+        for delta, tokens, output in _deltas(answer):
+            logprobs = _logprobs(tokens, call.top_logprobs, answer.refused) if tokens else None
+            data = _chunk(start, index, delta, logprobs, None, call.obfuscated)
+            yield Event(data, output + hidden if output else 0)
+            hidden = 0 if output else hidden
+        yield Event(_chunk(start, index, {}, None, _finish(call, answer), call.obfuscated))
+    if counted:
+        yield Event(_event({**head, "choices": [], "usage": usage}))
+    yield Event(b"data: [DONE]\n\n")
 
-    def chunk(delta: Mapping[str, Any], finish: str | None = None, tokens: tuple[Token, ...] = ()) -> bytes:
-        logprobs = _logprobs(tokens, call.top_logprobs) if tokens else None
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return _event({**head, "choices": [choice]})
 
-    yield chunk({"role": "assistant", "content": "", "refusal": None})
+def _deltas(answer: Answer) -> Iterator[tuple[dict[str, Any], tuple[Token, ...], int]]:
+    """The deltas of one choice, with the tokens that they spell and how many tokens they are billed as.
+
+    A lone tool call begins in the chunk with the role.
+    """
+    role: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+    if answer.refused:
+        role |= {"content": None, "refusal": ""}
+    elif answer.calls and not answer.tokens:
+        role["content"] = None
+    lone = len(answer.calls) == 1 and not answer.tokens
+    if not lone:
+        yield role, (), 0
+    spoken = "refusal" if answer.refused else "content"
     for token in answer.tokens:
-        yield chunk({"content": token.text}, tokens=(token,))
-    yield chunk({}, finish=FINISH[answer.finish])
-    if call.include_usage:
-        yield _event({**head, "choices": [], "usage": usage})
-    yield b"data: [DONE]\n\n"
+        yield {spoken: token.text}, (token,), 1
+    for index, one in enumerate(answer.calls):
+        function = {"name": one.name, "arguments": ""}
+        begun = [{"index": index, "id": new_id("call_"), "type": "function", "function": function}]
+        yield (role if lone else {}) | {"tool_calls": begun}, (), one.head_tokens
+        for piece in one.pieces:
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}, (), 1
+
+
+def _chunk(
+    start: bytes,
+    index: int,
+    delta: Mapping[str, Any],
+    logprobs: Mapping[str, Any] | None,
+    finish: str | None,
+    obfuscated: bool,
+) -> bytes:
+    """A chunk of one choice. Only what changes from chunk to chunk is encoded; `start` is the rest."""
+    padding = ""
+    if obfuscated:
+        padding = f',"obfuscation":"{PADDING[len(delta.get("content") or "") :] or PADDING[:1]}"'
+    said = encode(logprobs) if logprobs else b"null"
+    end = b'"%b"' % finish.encode() if finish else b"null"
+    rest = b'%d,"delta":%b,"logprobs":%b,"finish_reason":%b}]%b}\n\n'
+    return start + rest % (index, encode(delta), said, end, padding.encode())
 
 
 def _event(data: Mapping[str, Any]) -> bytes:
@@ -274,10 +228,10 @@ def _event(data: Mapping[str, Any]) -> bytes:
 
 
 def keep_alive() -> bytes:
-    return b": keep-alive\n\n"
+    return b": ping\n\n"
 
 
-def stream_error() -> bytes:
+def stream_error(request_id: str) -> bytes:
     _, kind, code, message = FAILURES["500"]
     return _event({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
@@ -292,21 +246,29 @@ def refusal(refused: Refused, request_id: str) -> ErrorAnswer:
     return ErrorAnswer(refused.status, {"error": error}, {REQUEST_ID_HEADER: request_id})
 
 
-def failure(mode: str, retry_after: str | None, request_id: str) -> ErrorAnswer:
+def failure(mode: str, argument: str | None, request_id: str) -> ErrorAnswer:
     status, kind, code, message = FAILURES[mode]
     headers = {REQUEST_ID_HEADER: request_id}
-    if retry_after is not None:
-        headers["retry-after"] = retry_after
-        if retry_after.isdecimal():
-            headers["retry-after-ms"] = f"{retry_after}000"
+    if mode == "429-spend-limit":
+        code = argument if argument in SPEND_LIMITS[PROVIDER] else code
+    elif argument:
+        headers["retry-after"] = argument
+        if argument.isdecimal():
+            headers["retry-after-ms"] = f"{argument}000"
     error = {"message": message, "type": kind, "param": None, "code": code}
     return ErrorAnswer(status, {"error": error}, headers)
 
 
-def models() -> Mapping[str, Any]:
-    data = [
-        {"id": model.name, "object": "model", "created": 1_721_172_741, "owned_by": "system"}
-        for model in catalogue.all_models()
-        if model.provider == PROVIDER
-    ]
+def models(query: Mapping[str, str]) -> Mapping[str, Any]:
+    data = [_model(one.name) for one in catalogue.all_models() if one.provider == PROVIDER]
     return {"object": "list", "data": data}
+
+
+def model(name: str) -> Mapping[str, Any]:
+    if catalogue.find(PROVIDER, name) is None:
+        raise Refused(404, f"The model '{name}' does not exist", param="model", code="model_not_found")
+    return _model(name)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": CREATED, "owned_by": "system"}

@@ -5,14 +5,29 @@ pieces of a fitting JSON text: fixed text, a choice between labels, running text
 """
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from providers.sandbox.tokens import json_text
 
 DEPTH_MAX = 12
+ITEMS_MAX = 100
+#: A text of each form that a schema may ask for.
+FORMATS = {
+    "date": "2026-11-02",
+    "time": "09:30:00Z",
+    "date-time": "2026-11-02T09:30:00Z",
+    "duration": "P1D",
+    "email": "someone@example.com",
+    "hostname": "example.com",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uri": "https://example.com/",
+    "uuid": "6f1a4c0e-5d0b-4c39-9c56-0d5c3a1f2b7e",
+}
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 #: Anthropic answers 400 to each of these keywords.
 ANTHROPIC_UNSUPPORTED = frozenset(
@@ -61,9 +76,10 @@ def fault_in(schema: Any, provider: str, *, strict: bool = True, depth: int = 0)
 
 
 def _children(schema: Schema) -> Iterator[Any]:
-    for keyword in ("properties", "$defs"):
+    for keyword in ("properties", "$defs", "definitions"):
         yield from schema.get(keyword, {}).values()
-    yield from schema.get("anyOf", ())
+    for keyword in ("anyOf", "oneOf", "allOf"):
+        yield from schema.get(keyword, ())
     if "items" in schema:
         yield schema["items"]
 
@@ -127,10 +143,7 @@ def _fill(
     elif kind == "object" or "properties" in schema:
         yield from _object(schema, root, text=text, numbers=numbers, depth=depth)
     elif kind == "array":
-        yield Piece("fixed", "[")
-        if depth < DEPTH_MAX and "items" in schema:
-            yield from _fill(schema["items"], root, name=name, text=text, numbers=numbers, depth=depth + 1)
-        yield Piece("fixed", "]")
+        yield from _array(schema, root, name=name, text=text, numbers=numbers, depth=depth)
     else:
         yield from _scalar(kind, schema, name=name, text=text, numbers=numbers)
 
@@ -139,12 +152,32 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
     """`schema` behind its references and first alternatives, at most `DEPTH_MAX` of them."""
     for _ in range(DEPTH_MAX):
         if "$ref" in schema:
-            schema = root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2], {})
-        elif "anyOf" in schema:
-            schema = schema["anyOf"][0]
+            name = str(schema["$ref"]).rpartition("/")[2]
+            schema = (
+                root
+                if schema["$ref"] == "#"
+                else {**root.get("definitions", {}), **root.get("$defs", {})}.get(name, {})
+            )
+        elif alternatives := schema.get("anyOf") or schema.get("oneOf"):
+            schema = alternatives[0]
+        elif parts := schema.get("allOf"):
+            schema = {
+                **{key: value for key, value in schema.items() if key != "allOf"},
+                **_all_of(parts, root),
+            }
         else:
             break
     return schema
+
+
+def _all_of(parts: Sequence[Schema], root: Schema) -> dict[str, Any]:
+    """Several schemas that all hold, as one."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        part = _resolved(part, root) if "$ref" in part else part
+        properties = {**whole.get("properties", {}), **part.get("properties", {})}
+        whole = {**whole, **part, **({"properties": properties} if properties else {})}
+    return whole
 
 
 def _one_of(values: list[Any]) -> Iterator[Piece]:
@@ -169,6 +202,21 @@ def _object(
     yield Piece("fixed", "{}" if before == "{" else "}")
 
 
+def _array(
+    schema: Schema, root: Schema, *, name: str, text: str, numbers: Iterator[str], depth: int
+) -> Iterator[Piece]:
+    """As few entries as are allowed, and one where that is none."""
+    count = min(max(1, int(schema.get("minItems", 1))), int(schema.get("maxItems", ITEMS_MAX)), ITEMS_MAX)
+    if depth >= DEPTH_MAX or "items" not in schema:
+        count = 0
+    yield Piece("fixed", "[")
+    for place in range(count):
+        if place:
+            yield Piece("fixed", ",")
+        yield from _fill(schema["items"], root, name=name, text=text, numbers=numbers, depth=depth + 1)
+    yield Piece("fixed", "]")
+
+
 def _scalar(kind: Any, schema: Schema, *, name: str, text: str, numbers: Iterator[str]) -> Iterator[Piece]:
     lowered = name.casefold()
     if kind == "number" and ("confidence" in lowered or "probability" in lowered):
@@ -181,12 +229,33 @@ def _scalar(kind: Any, schema: Schema, *, name: str, text: str, numbers: Iterato
         yield Piece("fixed", "null")
     else:
         yield Piece("fixed", '"')
-        yield Piece("prose", json_text(text)[1:-1])
+        yield Piece("prose", json_text(_string(schema, text))[1:-1])
         yield Piece("fixed", '"')
+
+
+def _string(schema: Schema, text: str) -> str:
+    """`text` in the schema's form and length; of a pattern only what the schema gives as an example fits."""
+    if "pattern" in schema:
+        given = [schema["default"]] if "default" in schema else schema.get("examples", [])
+        text = str(given[0]) if given else text
+    text = FORMATS.get(schema.get("format", ""), text)
+    least, most = int(schema.get("minLength", 0)), int(schema.get("maxLength", len(text)))
+    if len(text) < least:
+        text = f"{text} ".ljust(1) * (least // (len(text) + 1) + 1)
+        text = text[:least]
+    return text[: max(most, least)]
 
 
 def _number(kind: str, schema: Schema, found: str) -> str:
     """The whole part of the number `found` in the question, within the schema's bounds."""
     value = int(re.split("[.,]", found)[0][:9])
-    value = max(value, int(schema.get("minimum", value)))
-    return str(min(value, int(schema.get("maximum", value))))
+    low = [schema[name] + more for name, more in (("minimum", 0), ("exclusiveMinimum", 1)) if name in schema]
+    high = [schema[name] - less for name, less in (("maximum", 0), ("exclusiveMaximum", 1)) if name in schema]
+    value = max([value, *(math.ceil(bound) for bound in low)])
+    value = min([value, *(math.floor(bound) for bound in high)])
+    step = schema.get("multipleOf")
+    if isinstance(step, int) and step > 0:
+        value = value // step * step if high else -(-value // step) * step
+    if low and value < min(low):  # no whole number lies between the bounds
+        return json_text(float(max(low)) if kind == "number" else value)
+    return str(value)

@@ -175,19 +175,81 @@ class Connection(asyncio.Protocol):
             self.close()
 
 
-async def serve(handler: Handler, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serves until `stop` is set; calls in flight then have `SHUTDOWN_S` to end.
+class Doors:
+    """The ports that lead to one handler: the first, and others that can be opened and shut.
 
-    Prints the address when it listens; port 0 takes a free one.
+    A shut port stays ours, bound and deaf, so that connections to it are refused and nobody else takes it.
     """
-    connections: set[Connection] = set()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(handler, connections), host, port, backlog=BACKLOG)
-    print(f"Provider sandbox on http://{host}:{server.sockets[0].getsockname()[1]}", flush=True)
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.handler: Handler | None = None
+        self.connections: dict[int, set[Connection]] = {}
+        self._servers: dict[int, asyncio.Server] = {}
+        self._deaf: dict[int, socket.socket] = {}
+
+    async def open(self, port: int) -> int:
+        """Listens on `port`, or on a free one where it is 0; returns which.
+
+        Raises:
+            OSError: somebody else has it.
+            ValueError: there is no such port.
+        """
+        if port in self._servers:
+            return port
+        if not 0 <= port < 2**16:
+            raise ValueError(f"{port} is no port.")
+        handler = self.handler
+        assert handler is not None
+        if deaf := self._deaf.pop(port, None):
+            deaf.close()
+        connections: set[Connection] = set()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(handler, connections), self.host, port, backlog=BACKLOG
+        )
+        number: int = server.sockets[0].getsockname()[1]
+        self._servers[number], self.connections[number] = server, connections
+        return number
+
+    async def shut(self, port: int) -> None:
+        """Refuses connections on `port`, and resets those that are there. The first port stays open.
+
+        Raises:
+            ValueError: it is the first port, or none of ours.
+        """
+        if port not in self._servers or port == next(iter(self._servers)):
+            raise ValueError(f"{port} is no further port of the sandbox.")
+        server = self._servers.pop(port)
+        server.close()
+        for connection in list(self.connections.pop(port)):
+            connection.reset()
+        await server.wait_closed()
+        self._deaf[port] = self._bound(port)
+
+    def _bound(self, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        deaf = socket.socket(family, socket.SOCK_STREAM)
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        deaf.bind((self.host, port))
+        return deaf
+
+    async def close(self) -> None:
+        """Shuts every port; calls in flight have `SHUTDOWN_S` to end."""
+        for server in self._servers.values():
+            server.close()
+        for deaf in self._deaf.values():
+            deaf.close()
+        everyone = [one for connections in self.connections.values() for one in connections]
+        tasks = [one.task for one in everyone if one.task is not None and not one.task.done()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=SHUTDOWN_S)
+        for connection in everyone:
+            connection.close()
+
+
+async def serve(doors: Doors, port: int, stop: asyncio.Event) -> None:
+    """Serves until `stop` is set. Prints the address when it listens; port 0 takes a free one."""
+    number = await doors.open(port)
+    print(f"Provider sandbox on http://{doors.host}:{number}", flush=True)
     await stop.wait()
-    server.close()
-    tasks = [one.task for one in connections if one.task is not None and not one.task.done()]
-    if tasks:
-        await asyncio.wait(tasks, timeout=SHUTDOWN_S)
-    for connection in list(connections):
-        connection.close()
+    await doors.close()

@@ -25,10 +25,29 @@ ERROR_ANSWERS = frozenset(
         "400-spend-limit",
     ]
 )
-MODES = ERROR_ANSWERS | frozenset(
-    ["reset", "hang", "trickle", "malformed", "truncate", "cut_after_chunk", "stream_error", "refusal"]
+#: What may stand behind `429-spend-limit:`, by provider; the first is meant where nothing does.
+SPEND_LIMITS: Mapping[str, tuple[str, ...]] = {
+    "openai": (
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "credit_balance_exhausted",
+        "insufficient_quota",
+    ),
+    "anthropic": ("enforced_spend_limit_reached", "contract_spend_limit_reached"),
+}
+#: No answer comes, or a broken one. They strike lists of models too.
+UNANSWERED = ERROR_ANSWERS | {"reset", "hang", "trickle", "malformed"}
+#: The answer is whole, but not as usual.
+ANSWERED = frozenset(["refusal", "slow", "nousage"])
+#: A number has to stand behind these: of events, of chunks with content, or of milliseconds.
+NUMBERED = frozenset(["cut_after_chunk", "cut", "cutclean", "error", "slow"])
+MODES = UNANSWERED | ANSWERED | NUMBERED | {"truncate", "stream_error"}
+ALIASES = {"truncated": "truncate"}
+MARKER = re.compile(
+    r"\[\[(fault|delay|ttft|slow|confidence|content|tokens|cached|refuse)(?::(.*?))?((?:@[\w.\-]+)*)\]\]",
+    re.DOTALL,
 )
-MARKER = re.compile(r"\[\[(fault|delay|confidence|content|tokens):(.*?)((?:@[\w.\-]+)*)\]\]", re.DOTALL)
 MARKERS_MAX = 20
 DELAY_MS_MAX = 600_000
 OUTPUT_TOKENS_MAX = 20_000
@@ -40,23 +59,34 @@ class BadSwitch(ValueError):
 
 @dataclass(slots=True)
 class Fault:
-    """Strikes calls of `provider` and `model` (None: any) at `rate`, until `times` are used up."""
+    """Strikes calls of `provider` and `model` at `rate`, until `times` are used up.
+
+    Args:
+        stream: only streams, or only plain calls; None: both, as with `provider` and `model`.
+    """
 
     mode: str
     provider: str | None = None
     model: str | None = None
+    stream: bool | None = None
     rate: float = 1.0
     times: int | None = None
     retry_after: str | None = None
 
     def __post_init__(self) -> None:
-        name, _, argument = self.mode.partition(":")
+        name, colon, argument = self.mode.partition(":")
+        name = ALIASES.get(name, name)
+        self.mode = f"{name}{colon}{argument}"
         if name not in MODES:
             raise BadSwitch(f"There is no fault “{name}”.")
-        if name == "cut_after_chunk" and not argument.isdecimal():
-            raise BadSwitch("cut_after_chunk needs a number of events, as in cut_after_chunk:3.")
-        if argument and name in ERROR_ANSWERS:
-            self.retry_after = argument
+        if name in NUMBERED and not argument.isdecimal():
+            raise BadSwitch(f"{name} needs a number, as in {name}:3.")
+        if (
+            name == "429-spend-limit"
+            and argument
+            and not any(argument in codes for codes in SPEND_LIMITS.values())
+        ):
+            raise BadSwitch(f"There is no spend limit “{argument}”.")
         if not 0 <= self.rate <= 1:
             raise BadSwitch("A rate lies between 0 and 1.")
 
@@ -65,9 +95,20 @@ class Fault:
         return self.mode.partition(":")[0]
 
     @property
-    def chunks(self) -> int:
-        """After how many events `cut_after_chunk` cuts."""
+    def argument(self) -> str | None:
+        """What an error answer takes: the seconds of its Retry-After, or which spend limit it is."""
+        return self.mode.partition(":")[2] or self.retry_after
+
+    @property
+    def number(self) -> int:
+        """After how much it strikes, or how many milliseconds lie between chunks."""
         return int(self.mode.partition(":")[2] or 0)
+
+    def meets(self, provider: str, model: str | None, stream: bool) -> bool:
+        """Whether it is meant for such a call; a list of models has no model, and is no stream."""
+        if self.provider not in (None, provider) or self.model not in (None, model):
+            return False
+        return self.stream in (None, stream) and (model is not None or self.name in UNANSWERED)
 
 
 @dataclass(slots=True)
@@ -77,6 +118,8 @@ class Switches:
     delay_ms: float = 0
     jitter_ms: float = 0
     chunk_delay_ms: float = 0
+    ttft_ms: float = 0
+    cache_tokens_min: int | None = None
     usage: dict[str, Any] | None = None
     confidence: float | None = None
     content: str | None = None
@@ -85,20 +128,20 @@ class Switches:
 
     def updated(self, values: Mapping[str, Any]) -> "Switches":
         """A copy with `values` set; what is not named stays. Raises BadSwitch."""
+        values = {SHORT_NAMES.get(name, name): value for name, value in values.items()}
         for name, value in values.items():
             if name not in CONFIGURABLE:
                 raise BadSwitch(f"There is no switch “{name}”.")
             if not isinstance(value, CONFIGURABLE[name]) or isinstance(value, bool):
                 raise BadSwitch(f"“{name}” cannot be {value!r}.")
-        values = dict(values)
         if "faults" in values:
             values["faults"] = [_fault(one) for one in values["faults"]]
         return replace(self, **values)
 
-    def strike(self, provider: str, model: str | None) -> Fault | None:
+    def strike(self, provider: str, model: str | None, *, stream: bool = False) -> Fault | None:
         """The first fault that strikes this call, counted as used."""
         for fault in self.faults:
-            if fault.provider not in (None, provider) or fault.model not in (None, model):
+            if not fault.meets(provider, model, stream):
                 continue
             if fault.times == 0 or self.chances.random() >= fault.rate:
                 continue
@@ -115,10 +158,13 @@ class Switches:
         return (self.delay_ms + self.jitter_ms * self.chances.random()) / 1000
 
 
+SHORT_NAMES = {"slow": "chunk_delay_ms", "ttft": "ttft_ms", "delay": "delay_ms"}
 CONFIGURABLE: dict[str, tuple[type, ...]] = {
     "delay_ms": (int, float),
     "jitter_ms": (int, float),
     "chunk_delay_ms": (int, float),
+    "ttft_ms": (int, float),
+    "cache_tokens_min": (int, type(None)),
     "usage": (dict, type(None)),
     "confidence": (int, float, type(None)),
     "content": (str, type(None)),
@@ -142,32 +188,42 @@ class Wishes:
 
     fault: Fault | None = None
     delay_s: float = 0
+    ttft_s: float | None = None
+    pause_s: float | None = None
     confidence: float | None = None
     content: str | None = None
     tokens: int | None = None
+    cached: int | None = None
+    refuse: bool = False
 
 
-def wishes_in(text: str, model: Model, header: str | None) -> Wishes:
+def targets_of(model: Model, stream: bool) -> frozenset[str]:
+    """Whom a marker's restriction may name in a call to `model`."""
+    return frozenset(
+        (model.size, model.provider, model.name, model.snapshot, "stream" if stream else "plain")
+    )
+
+
+def wishes_in(text: str, model: Model, stream: bool, header: str | None) -> Wishes:
     """The wishes of a call to `model` with this text and `x-sandbox-fault` header. Raises BadSwitch."""
     wishes = Wishes()
-    for kind, value in _markers(text, header, model):
-        try:
-            _note(wishes, kind, value)
-        except ValueError as error:
-            raise BadSwitch(f"[[{kind}:{value}]] cannot be read: {error}") from error
+    if header or "[[" in text:
+        for kind, value in _markers(text, header, targets_of(model, stream)):
+            try:
+                _note(wishes, kind, value)
+            except ValueError as error:
+                raise BadSwitch(f"[[{kind}:{value}]] cannot be read: {error}") from error
     return wishes
 
 
-def _markers(text: str, header: str | None, model: Model) -> Iterator[tuple[str, str]]:
-    targets = {model.size, model.provider, model.name, model.snapshot}
+def _markers(text: str, header: str | None, targets: frozenset[str]) -> Iterator[tuple[str, str]]:
     if header:
         mode, *restrictions = header.split("@")
         if targets.issuperset(restrictions):
             yield "fault", mode
-    if "[[" in text:
-        for kind, value, restriction in MARKER.findall(text)[:MARKERS_MAX]:
-            if targets.issuperset(restriction.split("@")[1:]):
-                yield kind, value
+    for kind, value, restriction in MARKER.findall(text)[:MARKERS_MAX]:
+        if targets.issuperset(restriction.split("@")[1:]):
+            yield kind, value
 
 
 def _note(wishes: Wishes, kind: str, value: str) -> None:
@@ -175,10 +231,22 @@ def _note(wishes: Wishes, kind: str, value: str) -> None:
         case "fault":
             wishes.fault = wishes.fault or Fault(value)
         case "delay":
-            wishes.delay_s = min(float(value), DELAY_MS_MAX) / 1000
+            wishes.delay_s = _seconds(value)
+        case "ttft":
+            wishes.ttft_s = _seconds(value)
+        case "slow":
+            wishes.pause_s = _seconds(value)
         case "confidence":
             wishes.confidence = min(max(float(value), 0.0001), 0.9999)
         case "content":
             wishes.content = value
         case "tokens":
             wishes.tokens = min(int(value), OUTPUT_TOKENS_MAX)
+        case "cached":
+            wishes.cached = max(0, int(value))
+        case "refuse":
+            wishes.refuse = True
+
+
+def _seconds(milliseconds: str) -> float:
+    return min(max(float(milliseconds), 0.0), DELAY_MS_MAX) / 1000
