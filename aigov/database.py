@@ -2,14 +2,17 @@
 
 Django's ORM serves the admin and the tasks; a completion takes its few statements through here. Where
 PostgreSQL cannot be reached the answer is `BudgetUnavailable` in under a second: without the ledger
-nothing may be spent.
+nothing may be spent. Where it has taken a statement and hangs, the connection is cut from this side in the
+end: what has become of the statement is then as unknown as after any other loss of a connection.
 """
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,33 +24,68 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from aigov.errors import BudgetUnavailable
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-Pool = AsyncConnectionPool[Connection]
 
 CONNECTIONS_MAX = 10
-CONNECT_WAIT_S = 0.8
+CONNECT_WAIT_S = 0.7
+#: For the next ones, once the database is away. A connection that comes later is kept for those after them.
+AWAY_WAIT_S = 0.1
 PATIENT_WAIT_S = 5.0
 STATEMENT_TIMEOUT_MS = 5_000
+#: For all statements of a block. The server breaks a statement off before, unless it hangs.
+SILENCE_MAX_S = STATEMENT_TIMEOUT_MS / 1000 + 1
 
 UNAVAILABLE = "The ledger cannot be reached. Please repeat the request shortly."
 
 log = logging.getLogger(__name__)
 
-#: When each pool has last served a statement, on the monotonic clock.
-_served_at: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
+
+class Pool(AsyncConnectionPool[Connection]):
+    """The connections, and when the database has last answered and failed, on the monotonic clock."""
+
+    answered_at = failed_at = float("-inf")
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last that was seen of the database is its failure."""
+        return self.failed_at > self.answered_at
+
+    async def take(self, wait_s: float) -> Connection:
+        """A free connection; waited for longer while others are served: the database is busy then, not away.
+
+        Raises:
+            PoolTimeout: there is none within `wait_s` seconds; or, of a busy database, `PATIENT_WAIT_S`.
+        """
+        until = time.monotonic() + PATIENT_WAIT_S
+        while True:
+            try:
+                return await self.getconn(timeout=AWAY_WAIT_S if self.is_away else wait_s)
+            except PoolTimeout:
+                now = time.monotonic()
+                if now - self.answered_at > wait_s:
+                    self._failed(f"no connection within {wait_s} s")
+                if self.is_away or now > until:
+                    raise
+
+    async def give_back(self, conn: Connection) -> None:
+        """Takes a connection back. If it is broken, the idle ones are so too as a rule, and are replaced."""
+        broken = conn.closed
+        self._failed("a connection broke") if broken else self._answered()
+        await self.putconn(conn)
+        if broken:
+            await self.drain()
+
+    def _answered(self) -> None:
+        if self.is_away:
+            log.warning("the database answers again")
+        self.answered_at = time.monotonic()
+
+    def _failed(self, how: str) -> None:
+        if not self.is_away:
+            log.warning("the database is away: %s", how)
+        self.failed_at = time.monotonic()
+
+
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
-
-
-async def _free(pool: Pool, wait_s: float) -> Connection:
-    """A free connection; waited for longer while others are served: the database is busy then, not away."""
-    until = time.monotonic() + PATIENT_WAIT_S
-    while True:
-        try:
-            return await pool.getconn(timeout=wait_s)
-        except PoolTimeout:
-            now = time.monotonic()
-            if now > until or now - _served_at.get(pool, float("-inf")) > wait_s:
-                log.warning("no connection to the database within %.1f s", wait_s)
-                raise
 
 
 class NotConnected(BudgetUnavailable):
@@ -76,7 +114,7 @@ def conninfo() -> str:
 @asynccontextmanager
 async def pool_opened() -> AsyncIterator[None]:
     """Opens the running loop's pool for the time of the block. PostgreSQL may still be down."""
-    pool: Pool = AsyncConnectionPool(
+    pool = Pool(
         conninfo(),
         min_size=2,
         max_size=CONNECTIONS_MAX,
@@ -102,21 +140,37 @@ async def connection(*, wait_s: float = CONNECT_WAIT_S) -> AsyncIterator[Connect
         wait_s: for how long to wait for a free one. What ends a hold may wait longer than what takes it.
 
     Raises:
-        BudgetUnavailable: there is none within `wait_s` seconds, or it broke while in use.
+        NotConnected: there is none within `wait_s` seconds.
+        BudgetUnavailable: it broke while in use, or the database said nothing within `SILENCE_MAX_S`.
     """
-    pool = _pools[asyncio.get_running_loop()]
+    loop = asyncio.get_running_loop()
+    pool = _pools[loop]
     try:
-        conn = await _free(pool, wait_s)
+        conn = await pool.take(wait_s)
+        silence = loop.call_later(SILENCE_MAX_S, _cut, conn)
         try:
             async with conn:
                 yield conn
-                _served_at[pool] = time.monotonic()
         finally:
-            await pool.putconn(conn)
+            silence.cancel()
+            await pool.give_back(conn)
     except (PoolTimeout, PoolClosed) as error:
         raise NotConnected(UNAVAILABLE, retry_after_s=1) from error
     except psycopg.OperationalError as error:
         raise unavailable() from error
+
+
+def _cut(conn: Connection) -> None:
+    """Ends a connection under whoever waits for its answer, who then sees that it is lost.
+
+    To cancel him instead would not do: psycopg then asks the server to stop, and waits for it once more.
+    """
+    log.warning("the database says nothing within %.0f s: its connection is cut", SILENCE_MAX_S)
+    with (
+        suppress(OSError, psycopg.OperationalError),
+        socket.socket(fileno=os.dup(conn.pgconn.socket)) as same,
+    ):
+        same.shutdown(socket.SHUT_RDWR)
 
 
 def unavailable() -> BudgetUnavailable:

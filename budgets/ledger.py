@@ -242,12 +242,16 @@ async def _void(hold_id: UUID) -> bool:
 
 
 async def _void_unknown(hold_id: UUID) -> None:
-    """Voids a hold that may still come: the server may be at a statement whose client has gone."""
-    unknown_s = database.STATEMENT_TIMEOUT_MS / 1000 + 1
-    for _ in range(int(unknown_s / background.REPEAT_EVERY_S)):
+    """Voids a hold that may still come: the server may be at a statement whose client has gone.
+
+    How long that takes counts from when the server answers again: it may have hung with the statement unread.
+    """
+    looks = int((database.STATEMENT_TIMEOUT_MS / 1000 + 1) / background.REPEAT_EVERY_S)
+    for _ in range(int(settings.HOLD_LIFETIME_S / background.REPEAT_EVERY_S)):
         with suppress(BudgetUnavailable):
-            if await _void(hold_id):
+            if await _void(hold_id) or not looks:
                 return
+            looks -= 1
         await asyncio.sleep(background.REPEAT_EVERY_S)
 
 
