@@ -98,10 +98,16 @@ class IdempotencyConflict(GatewayError):
 
 
 class RateLimited(GatewayError):
+    """`headers`: the `x-ratelimit-…` headers of the answer."""
+
     status = 429
     type = "rate_limit_exceeded"
     code = "rate_limit_exceeded"
     retryable = True
+
+    def __init__(self, message: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.headers = dict(headers or {})
 
 
 class BudgetUnavailable(GatewayError):
@@ -117,8 +123,23 @@ class AnswerBroken(GatewayError):
     code = "answer_broken"
 
 
+class IdempotencyInProgress(GatewayError):
+    # Not 409, which many clients take for final: after a 503 they come back when Retry-After says.
+    status = 503
+    type = "api_error"
+    code = "idempotency_in_progress"
+    retryable = True
+
+
 class NoProviderAvailable(GatewayError):
     status = 503
     type = "api_error"
     code = "no_provider_available"
+    retryable = True
+
+
+class Overloaded(GatewayError):
+    status = 503
+    type = "api_error"
+    code = "overloaded"
     retryable = True

@@ -7,6 +7,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from aigov.web import errors, health
 from budgets.api import BudgetView
+from routing.api.anthropic import MessagesView
+from routing.api.models import ModelsView, ModelView
 from routing.api.native import CompletionsView, CompletionView
 from routing.api.openai import ChatCompletionsView
 
@@ -17,10 +19,14 @@ urlpatterns = [
     path("api/v1/budget", BudgetView.as_view(), name="budget"),
     path("api/v1/settings/", include("aigov.registry.urls")),
     path("v1/chat/completions", ChatCompletionsView.as_view(), name="chat-completions"),
+    path("v1/messages", MessagesView.as_view(), name="messages"),
+    path("v1/models", ModelsView.as_view(), name="models"),
+    path("v1/models/<str:model>", ModelView.as_view(), name="model"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("admin/providers/status/", include("providers.urls")),
     path("admin/", admin.site.urls),
     re_path(r"^(api|v1)/", errors.unknown_address),
 ]

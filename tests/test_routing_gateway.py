@@ -277,8 +277,10 @@ class TestOpenAIClient:
             client.chat.completions.create(model="auto", messages=[{"role": "user", "content": LEAD}], n=2)
         assert caught.value.param == "n"
         with pytest.raises(openai.BadRequestError) as caught:
-            client.chat.completions.create(model="auto", messages=[{"role": "user", "content": LEAD}], seed=1)
-        assert caught.value.param == "seed"
+            client.chat.completions.create(
+                model="auto", messages=[{"role": "user", "content": LEAD}], logit_bias={"1": 1}
+            )
+        assert caught.value.param == "logit_bias"
 
     def test_a_structured_answer_comes_as_json(self, client: openai.OpenAI) -> None:
         schema = {

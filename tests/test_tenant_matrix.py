@@ -52,6 +52,23 @@ CASES: dict[str, list[Case]] = {
     "v1/chat/completions": [
         Case("POST", "/v1/chat/completions", 401, 403, 200, 200, {"model": "auto", "messages": MESSAGES})
     ],
+    "v1/messages": [
+        Case(
+            "POST",
+            "/v1/messages",
+            401,
+            403,
+            200,
+            200,
+            {"model": "auto", "max_tokens": 99, "messages": MESSAGES},
+        ),
+        Case("GET", "/v1/messages", 401, 403, 405, 405),
+    ],
+    "v1/models": [Case("GET", "/v1/models", 401, 403, 200, 200)],
+    "v1/models/<str:model>": [
+        Case("GET", "/v1/models/auto", 401, 403, 200, 200),
+        Case("GET", "/v1/models/gpt-9", 401, 403, 404, 404),
+    ],
     "^(api|v1)/": [Case("GET", "/api/v1/nothing", 404, 404, 404, 404)],
     "api/schema/": [Case("GET", "/api/schema/", 200, 200, 200, 200, secret=False)],
     "api/docs/": [Case("GET", "/api/docs/", 200, 200, 200, 200, secret=False)],

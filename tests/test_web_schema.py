@@ -41,3 +41,20 @@ def test_operations_describe_the_errors_envelope() -> None:
     }
     members = described["components"]["schemas"]["Error"]["properties"]["error"]["properties"]
     assert set(members) == {"message", "type", "param", "code", "metadata"}
+
+
+def test_the_whole_schema_is_valid_and_has_every_face() -> None:
+    described: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    validate_schema(described)
+    paths, shapes = described["paths"], described["components"]["schemas"]
+    for path_, shape in {
+        "/api/v1/completions": "NativeRequest",
+        "/v1/chat/completions": "ChatCompletionRequest",
+        "/v1/messages": "MessagesRequest",
+    }.items():
+        operation = paths[path_]["post"]
+        asked = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert asked == {"$ref": f"#/components/schemas/{shape}"}
+        assert {"application/json", "text/event-stream"} <= set(operation["responses"]["200"]["content"])
+        assert "messages" in shapes[shape]["required"] and shapes[shape]["additionalProperties"] is False
+    assert {"/v1/models", "/v1/models/{model}"} <= set(paths)

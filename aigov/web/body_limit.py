@@ -4,12 +4,18 @@ Django stores a request's whole body, on disk where it is large, before anybody 
 so the limit stands in front of Django.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
-from aigov.web.errors import openai_body
+from aigov.web.errors import body_for
 from aigov.web.parsers import BodyTooLarge, body_bytes_max
+
+#: What is read, and thrown away, of a body that is too large.
+DRAINED_BYTES_MAX = 64 * 2**20
+DRAIN_S = 10.0
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,20 +31,24 @@ def limited(application: Application) -> Application:
             await application(scope, receive, send)
             return
         if _stated_length(scope) > body_bytes_max():
-            await _refuse(send)
+            await _drain(receive)
+            await _refuse(scope, send)
             return
-        received = 0
+        received, more = 0, False
 
         async def counting() -> Message:
-            nonlocal received
+            nonlocal received, more
             message = await receive()
+            more = message.get("more_body", False)
             received += len(message.get("body", b""))
             # Django tidies up after a client that has gone, and does not answer it.
             return message if received <= body_bytes_max() else {"type": "http.disconnect"}
 
         await application(scope, counting, send)
         if received > body_bytes_max():
-            await _refuse(send)
+            if more:
+                await _drain(receive)
+            await _refuse(scope, send)
 
     return limited_application
 
@@ -50,9 +60,21 @@ def _stated_length(scope: Message) -> int:
     return 0
 
 
-async def _refuse(send: Send) -> None:
+async def _drain(receive: Receive) -> None:
+    """Throws the rest of a body away, up to a bound: most clients only read an answer once all is sent."""
+    drained, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while more and drained < DRAINED_BYTES_MAX:
+                message = await receive()
+                drained += len(message.get("body", b""))
+                more = message.get("more_body", False)
+
+
+async def _refuse(scope: Message, send: Send) -> None:
     error = BodyTooLarge()
-    body = json.dumps(openai_body(error)).encode()
+    envelope = body_for(scope.get("path", ""), {})
+    body = json.dumps(envelope(error, "")).encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -22,7 +22,6 @@ from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf_errors
-from rest_framework.response import Response
 
 from aigov import database, errors
 from aigov.errors import BudgetExceeded, GatewayError
@@ -37,6 +36,8 @@ RETRY_AFTER_S = 1
 DETAILS_MAX = 20
 #: Paths under which every answer is JSON.
 API_PREFIXES = ("/api/", "/v1/")
+#: The paths that Anthropic's API has alone; the list of models has both APIs' clients.
+ANTHROPIC_PREFIX, SHARED_PREFIX = "/v1/messages", "/v1/models"
 
 _DATABASE_DOWN = (psycopg.OperationalError, psycopg.InterfaceError, db.OperationalError, db.InterfaceError)
 _BASE_FIELDS = {"non_field_errors", "detail"}
@@ -87,13 +88,26 @@ def openai_body(error: GatewayError, request_id: str = "") -> dict[str, Any]:
 
 
 def anthropic_body(error: GatewayError, request_id: str = "") -> dict[str, Any]:
-    """The envelope of the Anthropic API."""
+    """The envelope of the Anthropic API, which names the field in the message."""
     kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
+    message = f"{error.param}: {error.message}" if error.param else str(error.message)
     return {
         "type": "error",
-        "error": {"type": kind, "message": str(error.message)},
+        "error": {"type": kind, "message": message},
         "request_id": request_id or None,
     }
+
+
+def speaks_anthropic(path: str, headers: Mapping[str, str]) -> bool:
+    """Whether a request to `path` with `headers` (looked up by lower-case name) is in Anthropic's format."""
+    if path.startswith(SHARED_PREFIX):
+        return "anthropic-version" in headers
+    return path.startswith(ANTHROPIC_PREFIX)
+
+
+def body_for(path: str, headers: Mapping[str, str]) -> Body:
+    """The envelope that a request's errors come in."""
+    return anthropic_body if speaks_anthropic(path, headers) else openai_body
 
 
 def headers_of(error: GatewayError) -> dict[str, str]:
@@ -108,28 +122,32 @@ def headers_of(error: GatewayError) -> dict[str, str]:
         headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(error, OtherStatus) and error.allow:
         headers["Allow"] = error.allow
+    if isinstance(error, errors.RateLimited):
+        headers |= error.headers
     return headers
 
 
-def error_response(request: HttpRequest, exc: Exception, *, body: Body = openai_body) -> JsonResponse:
-    """The answer to a request that ended in `exc`."""
+def error_response(request: Any, exc: Exception, *, body: Body | None = None) -> JsonResponse:
+    """The answer to a request that ended in `exc`, in `body`'s envelope; None: in that of its address."""
     error = gateway_error(request, exc)
+    body = body or body_for(request.path_info, request.headers)
     return JsonResponse(body(error, request_id_of(request)), status=error.status, headers=headers_of(error))
 
 
-def handle_exception(exc: Exception, context: Mapping[str, Any]) -> Response:
-    """The answer to a DRF request that ended in `exc` (DRF's `EXCEPTION_HANDLER`)."""
-    request = context["request"]
-    error = gateway_error(request, exc)
-    return Response(openai_body(error), status=error.status, headers=headers_of(error))
+def handle_exception(exc: Exception, context: Mapping[str, Any]) -> JsonResponse:
+    """The answer to a DRF request that ended in `exc` (DRF's `EXCEPTION_HANDLER`).
+
+    It is no DRF `Response`: Django would render it in a thread.
+    """
+    return error_response(context["request"], exc)
 
 
-def lean_view(*, methods: Collection[str], body: Body = openai_body) -> Callable[[View], View]:
+def lean_view(*, methods: Collection[str], body: Body | None = None) -> Callable[[View], View]:
     """Decorates a view without DRF, sync or async, for programs: its errors become answers.
 
     Args:
         methods: the HTTP methods that it has; any other is 405.
-        body: the envelope of its errors.
+        body: the envelope of its errors; None: that of its address.
 
     Requests are exempt from Django's CSRF check, since they are let in by a key, never by a cookie.
     """

@@ -4,8 +4,12 @@ Django serves a request in a thread of its own as soon as one middleware is not 
 others in it, and sends `request_started` and `request_finished` through it too: about half of a completion's
 CPU time. Sessions, cookies and the ORM's connections, for which these are there, do not exist on
 the hot path. So its addresses have `request_headers` as their only middleware, and no thread.
+
+A plain answer is not cut short by its client's going away; a stream is closed at once.
 """
 
+import asyncio
+from contextlib import aclosing
 from typing import Any
 
 from django.core.exceptions import RequestAborted
@@ -13,11 +17,12 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
 from django.urls import set_script_prefix
 
-from aigov.web.body_limit import Message, Receive
+from aigov.web.body_limit import Message, Receive, Send
+from aigov.web.event_stream import ClientWatch, EventStream
 from aigov.web.middleware import request_headers
 
 #: Async views that neither use the ORM nor sessions.
-PATHS = frozenset({"/api/v1/completions", "/v1/chat/completions", "/healthz", "/readyz"})
+PATHS = frozenset({"/api/v1/completions", "/v1/chat/completions", "/v1/messages", "/healthz", "/readyz"})
 
 
 class LeanHandler(ASGIHandler):
@@ -30,18 +35,50 @@ class LeanHandler(ASGIHandler):
         view: Any = convert_exception_to_response(self._get_response_async)  # type: ignore[attr-defined]
         self._middleware_chain = convert_exception_to_response(request_headers(view))
 
-    async def __call__(self, scope: Message, receive: Receive, send: Any) -> None:  # type: ignore[override]
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # type: ignore[override]
         try:
             body = await self.read_body(receive)
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))
+        watch = ClientWatch(receive)
+        try:
+            await self._serve(scope, body, send, watch)
+        except asyncio.CancelledError:
+            serving = asyncio.current_task()
+            if not watch.gone or serving is None or serving.uncancel() > 0:
+                raise
+        finally:
+            watch.stop()
+            body.close()
+
+    async def _serve(self, scope: Message, body: Any, send: Send, watch: ClientWatch) -> None:
         request: Any
         response: Any
         request, response = self.create_request(scope, body)
         if request is not None:
+            request.client_watch = watch
             response = await self.get_response_async(request)
-        if not response.streaming:
+        if response.streaming:
+            watch.start()
+        else:
             response.headers.setdefault("Content-Length", str(len(response.content)))
         await self.send_response(response, send)
-        body.close()
+
+    async def send_response(self, response: Any, send: Any) -> None:
+        if not isinstance(response, EventStream):
+            await super().send_response(response, send)
+            return
+        try:
+            await _send_events(response, send)
+        finally:
+            response.leave()
+
+
+async def _send_events(response: EventStream, send: Send) -> None:
+    headers = [(name.encode("ascii"), value.encode("latin1")) for name, value in response.items()]
+    async with aclosing(response.events) as events:
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        async for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+    await send({"type": "http.response.body"})

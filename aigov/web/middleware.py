@@ -72,7 +72,10 @@ def _receive(request: HttpRequest) -> None:
 
 def _dress(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     headers = response.headers
-    headers["x-request-id"] = request.request_id  # type: ignore[attr-defined]
+    request_id: str = request.request_id  # type: ignore[attr-defined]
+    headers["x-request-id"] = request_id
+    if request.path_info.startswith("/v1/"):
+        headers["request-id"] = request_id  # where Anthropic's client looks
     admin = request.path_info.startswith("/admin/")
     headers.setdefault("Content-Security-Policy", ADMIN_POLICY if admin else STRICT_POLICY)
     headers["Permissions-Policy"] = PERMISSIONS_POLICY

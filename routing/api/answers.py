@@ -61,12 +61,9 @@ def headers_of(completion: Completion) -> dict[str, str]:
 
 def headers_of_stream(course: Course) -> dict[str, str]:
     """The `x-ai-*` headers of a stream, whose cost and route are known at its end alone."""
-    return {
-        # Proxies are not to keep pieces back.
-        "cache-control": "no-cache",
-        "x-accel-buffering": "no",
-        "x-ai-fallbacks": str(course.failures),
-    }
+    # The attempt that is being sent counts as failed until it has ended well.
+    ended = course.attempts[:-1] if course.has_begun else course.attempts
+    return {"x-ai-fallbacks": str(sum(attempt.outcome == "failed" for attempt in ended))}
 
 
 def attempts_of(completion: Completion) -> list[dict[str, Any]]:

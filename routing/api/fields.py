@@ -1,81 +1,69 @@
 """Fields and limits that the faces of the gateway share."""
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 from jsonschema import Draft202012Validator, SchemaError
-from rest_framework import serializers
+from pydantic import Field
 
 from aigov.errors import BadRequest
+from routing.api.shapes import UNSUPPORTED, Shape, checked, wrong
 from routing.confidence.signals import plain_label
+from routing.requests import WantedTier
 
 NAME_CHARACTERS_MAX = 200
+MODEL_CHARACTERS_MAX = 100
 MESSAGES_MAX = 1_000
+PARTS_MAX = 1_000
+TOOLS_MAX = 128
 LABELS_MAX = 100
 STOPS_MAX = 4
 OUTPUT_TOKENS_MAX = 128_000
+TOP_LOGPROBS_MAX = 20
 TAGS_MAX = 32
 TAG_NAME_CHARACTERS_MAX = 64
 TAG_CHARACTERS_MAX = 512
+#: Of a JSON Schema whose check is remembered: to check one takes milliseconds, and services repeat theirs.
+SCHEMA_CHARACTERS_KEPT = 20_000
+SCHEMAS_KEPT = 256
+
+TIERS: tuple[WantedTier, ...] = ("auto", "small", "large")
 
 
-class Text(serializers.CharField):
-    """A string that stays as it is: no number is taken for one, and no blank is trimmed."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"trim_whitespace": False, **options})
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
+def _check_tag(value: Any) -> None:
+    if not isinstance(value, str | int | float | bool | None):
+        raise wrong("Must be a string, a number or a boolean.")
+    if isinstance(value, str) and len(value) > TAG_CHARACTERS_MAX:
+        raise wrong(f"Has at most {TAG_CHARACTERS_MAX} characters.")
 
 
-class Tags(serializers.Field[dict[str, Any], Any, Any, Any]):
-    """An object of tags: strings, numbers or booleans, kept with the costs."""
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict):
-            raise serializers.ValidationError("Must be an object of tags.")
-        if len(data) > TAGS_MAX:
-            raise serializers.ValidationError(f"Holds at most {TAGS_MAX} tags.")
-        for name, value in data.items():
-            _check_tag(name, value)
-        return data
-
-    def to_representation(self, value: Any) -> Any:
-        return value
+def _check_labels(labels: list[str]) -> None:
+    """Makes sure that an answer can be told to be one of the labels."""
+    if any(not label.strip() for label in labels):
+        raise wrong("A label may not be blank.")
+    if len({plain_label(label) for label in labels}) < len(labels):
+        raise wrong("Labels must differ in more than case, quotes and punctuation.")
 
 
-class JsonSchema(serializers.Field[dict[str, Any], Any, Any, Any]):
-    """A JSON Schema (Draft 2020-12) of an object."""
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict):
-            raise serializers.ValidationError("Must be a JSON Schema, which is an object.")
-        try:
-            Draft202012Validator.check_schema(data)
-        except SchemaError as error:
-            raise serializers.ValidationError(f"Is not a JSON Schema: {error.message[:300]}") from error
-        if any(not str(target).startswith("#") for target in _references(data)):
-            raise serializers.ValidationError("May refer to its own definitions only (“#/…”).")
-        return data
-
-    def to_representation(self, value: Any) -> Any:
-        return value
+def _check_json_schema(schema: dict[str, Any]) -> None:
+    text = json.dumps(schema)
+    fault = _fault_of(text) if len(text) <= SCHEMA_CHARACTERS_KEPT else _fault_of.__wrapped__(text)
+    if fault is not None:
+        raise wrong(fault)
 
 
-class Strict(serializers.Serializer[Any]):
-    """A serializer that refuses fields which it does not know, by name."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict):
-            for name, value in data.items():
-                if name not in self.fields and value is not None:
-                    raise serializers.ValidationError(
-                        {name: "This parameter is not supported."}, code="unsupported_parameter"
-                    )
-        return super().to_internal_value(data)
+@lru_cache(maxsize=SCHEMAS_KEPT)
+def _fault_of(text: str) -> str | None:
+    schema = json.loads(text)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"Is not a JSON Schema: {error.message[:300]}"
+    if any(not str(target).startswith("#") for target in _references(schema)):
+        return "May refer to its own definitions only (“#/…”)."
+    return None
 
 
 def _references(node: Any) -> Iterator[Any]:
@@ -85,38 +73,53 @@ def _references(node: Any) -> Iterator[Any]:
         yield from _references(child)
 
 
+Name = Annotated[str, Field(max_length=NAME_CHARACTERS_MAX)]
+ModelName = Annotated[str, Field(min_length=1, max_length=MODEL_CHARACTERS_MAX)]
+OutputTokens = Annotated[int, Field(ge=1, le=OUTPUT_TOKENS_MAX)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Labels = Annotated[list[Name], Field(min_length=1, max_length=LABELS_MAX), checked(_check_labels)]
+#: Kept with the costs.
+Tags = Annotated[
+    dict[Annotated[str, Field(max_length=TAG_NAME_CHARACTERS_MAX)], Annotated[Any, checked(_check_tag)]],
+    Field(max_length=TAGS_MAX),
+]
+#: Of an object, Draft 2020-12.
+JsonSchema = Annotated[dict[str, Any], checked(_check_json_schema)]
+
+
+class Extras(Shape):
+    """What our own interface has and the SDKs have not; they send it as `extra_body`."""
+
+    use_case: Name = ""
+    labels: Labels | None = None
+    confidence_threshold: Share | None = None
+    cache: Literal["use", "refresh", "off"] = "use"
+
+
+def use_case_of(named: str, tags: Mapping[str, Any]) -> str:
+    """The use case of a request: its own field, else the one among its tags."""
+    use_case = named or tags.get("use_case") or ""
+    if not isinstance(use_case, str) or len(use_case) > NAME_CHARACTERS_MAX:
+        message = f"Must be a string of at most {NAME_CHARACTERS_MAX} characters."
+        raise BadRequest(message, param="metadata.use_case")
+    return use_case
+
+
+def tier_and_model(model: str) -> tuple[WantedTier, str | None]:
+    """What an SDK's `model` means: one of our tiers, else a concrete model."""
+    tier = next((tier for tier in TIERS if tier == model), None)
+    return ("auto", model) if tier is None else (tier, None)
+
+
+def refuse(param: str, message: str) -> BadRequest:
+    """An error for what cannot be honoured."""
+    return BadRequest(message, param=param, code=UNSUPPORTED)
+
+
 def refuse_idempotency_key(headers: Mapping[str, str]) -> None:
     """A client that relies on `Idempotency-Key` must learn that it is not honoured, or it pays twice."""
     if "idempotency-key" in headers:
-        raise BadRequest(
+        raise refuse(
+            "Idempotency-Key",
             "Idempotency-Key is not supported yet; without it each request is a call of its own.",
-            param="Idempotency-Key",
-            code="unsupported_parameter",
         )
-
-
-def use_case_of(data: dict[str, Any]) -> str:
-    """The use case of valid `data`: its own field, else the one among its tags."""
-    named = data["use_case"] or (data["metadata"] or {}).get("use_case") or ""
-    if not isinstance(named, str) or len(named) > NAME_CHARACTERS_MAX:
-        message = f"Must be a string of at most {NAME_CHARACTERS_MAX} characters."
-        raise serializers.ValidationError({"metadata": {"use_case": message}})
-    return named
-
-
-def check_labels(labels: list[str] | None) -> list[str] | None:
-    """Makes sure that an answer can be told to be one of the labels."""
-    if any(not label.strip() for label in labels or ()):
-        raise serializers.ValidationError("A label may not be blank.")
-    if labels and len({plain_label(label) for label in labels}) < len(labels):
-        raise serializers.ValidationError("Labels must differ in more than case, quotes and punctuation.")
-    return labels
-
-
-def _check_tag(name: str, value: Any) -> None:
-    if len(name) > TAG_NAME_CHARACTERS_MAX:
-        raise serializers.ValidationError(f"A tag's name has at most {TAG_NAME_CHARACTERS_MAX} characters.")
-    if not isinstance(value, str | int | float | bool | None):
-        raise serializers.ValidationError({name: "Must be a string, a number or a boolean."})
-    if isinstance(value, str) and len(value) > TAG_CHARACTERS_MAX:
-        raise serializers.ValidationError({name: f"Has at most {TAG_CHARACTERS_MAX} characters."})

@@ -1,67 +1,46 @@
 """`/api/v1/completions`: the gateway's own face."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from django.http import JsonResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
+from pydantic import Field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aigov.api import ApiView
+from aigov.errors import BadRequest, GatewayError
 from aigov.organizations.models import Scope
 from aigov.organizations.principals import Principal
-from aigov.web.errors import request_id_of
-from providers.types import Message, Prompt
-from routing import decisions, gateway
+from aigov.web.errors import openai_body
+from providers.types import Delta, Message, Prompt, StreamStart, TextDelta
+from routing import decisions
 from routing.api import fields
-from routing.api.answers import headers_of, native_body
-from routing.api.fields import JsonSchema, Strict, Tags, Text
+from routing.api.answers import native_body
+from routing.api.serving import answer, event
+from routing.api.shapes import Shape, read
+from routing.course import Completion, Course
 from routing.requests import CompletionRequest
 
 
-class MessageSerializer(Strict):
-    role = serializers.ChoiceField(choices=["system", "user", "assistant"])
-    content = Text()
+class NativeMessage(Shape):
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[str, Field(min_length=1)]
 
 
-class CompletionRequestSerializer(Strict):
-    messages = MessageSerializer(many=True, allow_empty=False, max_length=fields.MESSAGES_MAX)  # type: ignore[call-arg]
-    use_case = Text(default="", allow_blank=True, max_length=fields.NAME_CHARACTERS_MAX)
-    tier = serializers.ChoiceField(choices=["auto", "small", "large"], default="auto")
-    user = Text(default="", allow_blank=True, max_length=fields.NAME_CHARACTERS_MAX)
-    labels = serializers.ListField(
-        child=Text(max_length=fields.NAME_CHARACTERS_MAX),
-        allow_null=True,
-        default=None,
-        allow_empty=False,
-        max_length=fields.LABELS_MAX,
-    )
-    response_schema = JsonSchema(allow_null=True, default=None)
-    max_output_tokens = serializers.IntegerField(
-        allow_null=True, default=None, min_value=1, max_value=fields.OUTPUT_TOKENS_MAX
-    )
-    confidence_threshold = serializers.FloatField(allow_null=True, default=None, min_value=0, max_value=1)
-    stream = serializers.BooleanField(default=False)
-    cache = serializers.ChoiceField(choices=["use", "refresh", "off"], default="use")
-    metadata = Tags(default=dict)
-
-    def validate_labels(self, labels: list[str] | None) -> list[str] | None:
-        return fields.check_labels(labels)
-
-    def validate_stream(self, stream: bool) -> bool:
-        if stream:
-            raise serializers.ValidationError("Streaming is not supported yet.", code="unsupported_value")
-        return stream
-
-    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
-        if data["labels"] and data["response_schema"] is not None:
-            raise serializers.ValidationError({"response_schema": "Give either labels or a response_schema."})
-        return data
-
-
-#: One for all requests: to build a serializer is to copy all its fields, which costs more than the check.
-_FORM = CompletionRequestSerializer()
+class NativeRequest(Shape):
+    messages: Annotated[list[NativeMessage], Field(min_length=1, max_length=fields.MESSAGES_MAX)]
+    use_case: fields.Name = ""
+    tier: Literal["auto", "small", "large"] = "auto"
+    user: fields.Name = ""
+    labels: fields.Labels | None = None
+    response_schema: fields.JsonSchema | None = None
+    max_output_tokens: fields.OutputTokens | None = None
+    confidence_threshold: fields.Share | None = None
+    stream: bool = False
+    cache: Literal["use", "refresh", "off"] = "use"
+    metadata: fields.Tags = {}
 
 
 class AttemptSerializer(serializers.Serializer[Any]):
@@ -121,20 +100,16 @@ class CompletionsView(ApiView):
     @extend_schema(
         operation_id="complete",
         summary="Answer a request with the cheapest model that is sure enough",
-        request=CompletionRequestSerializer,
-        responses=CompletionSerializer,
+        request=NativeRequest,
+        responses={
+            (200, "application/json"): CompletionSerializer,
+            (200, "text/event-stream"): {"type": "string", "description": "With “stream”: true."},
+        },
     )
-    async def post(self, request: Request) -> JsonResponse:
-        principal: Principal = request.auth  # type: ignore[assignment]
+    async def post(self, request: Request) -> HttpResponseBase:
         fields.refuse_idempotency_key(request.headers)
-        asked = _FORM.run_validation(request.data)
-        completion = await gateway.complete(
-            principal=principal,
-            request=completion_request(asked),
-            request_id=request_id_of(request),
-        )
-        # No DRF `Response`: Django would render it in a thread.
-        return JsonResponse(native_body(completion), headers=headers_of(completion))
+        asked = read(NativeRequest, request.data)
+        return await answer(request, asked=completion_request(asked), face=FACE, streamed=asked.stream)
 
 
 class CompletionView(ApiView):
@@ -154,19 +129,54 @@ class CompletionView(ApiView):
         )
 
 
-def completion_request(data: dict[str, Any]) -> CompletionRequest:
-    """The request that valid `data` describes."""
+class NativeFace:
+    """The gateway's own format."""
+
+    def body(self, completion: Completion) -> dict[str, Any]:
+        return native_body(completion)
+
+    def frames(self, course: Course, start: StreamStart) -> "NativeFrames":
+        return NativeFrames()
+
+
+class NativeFrames:
+    """The events `delta`, then `completion` or `error`."""
+
+    def begin(self, first: Delta | None) -> bytes:
+        return b""
+
+    def delta(self, delta: Delta) -> bytes:
+        return event("delta", {"content": delta.text}) if isinstance(delta, TextDelta) else b""
+
+    def end(self, completion: Completion) -> bytes:
+        return event("completion", native_body(completion))
+
+    def error(self, error: GatewayError) -> bytes:
+        return event("error", openai_body(error))
+
+
+FACE = NativeFace()
+
+
+def completion_request(asked: NativeRequest) -> CompletionRequest:
+    """What is asked of the gateway.
+
+    Raises:
+        BadRequest: two fields do not go together.
+    """
+    if asked.labels and asked.response_schema is not None:
+        raise BadRequest("Give either labels or a response_schema.", param="response_schema")
     return CompletionRequest(
         prompt=Prompt(
-            messages=tuple(Message(**message) for message in data["messages"]),
-            labels=tuple(data["labels"] or ()),
-            response_schema=data["response_schema"],
+            messages=tuple(Message(message.role, message.content) for message in asked.messages),
+            labels=tuple(asked.labels or ()),
+            response_schema=asked.response_schema,
         ),
-        tier=data["tier"],
-        use_case=fields.use_case_of(data),
-        user=data["user"],
-        max_output_tokens=data["max_output_tokens"],
-        confidence_threshold=data["confidence_threshold"],
-        cache=data["cache"],
-        metadata=data["metadata"],
+        tier=asked.tier,
+        use_case=fields.use_case_of(asked.use_case, asked.metadata),
+        user=asked.user,
+        max_output_tokens=asked.max_output_tokens,
+        confidence_threshold=asked.confidence_threshold,
+        cache=asked.cache,
+        metadata=asked.metadata,
     )

@@ -1,126 +1,28 @@
-"""`/v1/chat/completions`: for the official `openai` client, which only changes its base URL and key.
+"""`/v1/chat/completions`: for the official `openai` client, which only changes its base URL and key."""
 
-What cannot be honoured is refused by name, never dropped.
-"""
-
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from django.http import JsonResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 
 from aigov.api import ApiView
+from aigov.errors import GatewayError
 from aigov.organizations.models import Scope
-from aigov.organizations.principals import Principal
-from aigov.web.errors import request_id_of
-from providers.types import Message, Prompt, Sampling
-from routing import gateway
+from aigov.web.errors import openai_body
+from providers.types import Delta, StreamStart, TextDelta, ToolCall, ToolCallDelta, Usage
 from routing.api import fields
-from routing.api.answers import headers_of, sdk_extras
-from routing.api.fields import JsonSchema, Strict, Tags, Text
-from routing.course import Completion
-from routing.requests import CompletionRequest
+from routing.api.answers import sdk_extras
+from routing.api.openai_shapes import ChatCompletionRequest, completion_request
+from routing.api.serving import answer, json_bytes
+from routing.api.shapes import read
+from routing.course import Answer, Completion, Course
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-TIERS = ("auto", "small", "large")
-
-
-class ContentField(serializers.Field[str, Any, Any, Any]):
-    """A message's content: a string, or parts of text."""
-
-    def to_internal_value(self, data: Any) -> str:
-        if isinstance(data, str):
-            return data
-        if not isinstance(data, list) or not data:
-            raise serializers.ValidationError("Must be a string or an array of text parts.")
-        for part in data:
-            if (
-                not isinstance(part, dict)
-                or part.get("type") != "text"
-                or not isinstance(part.get("text"), str)
-            ):
-                raise serializers.ValidationError(
-                    "Only parts of type text are supported.", code="unsupported_value"
-                )
-        return "".join(part["text"] for part in data)
-
-    def to_representation(self, value: str) -> str:
-        return value
-
-
-class ChatMessageSerializer(Strict):
-    role = serializers.ChoiceField(choices=sorted(ROLES))
-    content = ContentField()
-
-
-class JsonSchemaFormatSerializer(Strict):
-    name = Text(max_length=64)
-    schema = JsonSchema()
-    description = Text(required=False, max_length=1_000)
-    strict = serializers.BooleanField(allow_null=True, default=None)
-
-
-class ResponseFormatSerializer(Strict):
-    type = serializers.ChoiceField(choices=["text", "json_schema"])
-    json_schema = JsonSchemaFormatSerializer(required=False)
-
-    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
-        if (data["type"] == "json_schema") != ("json_schema" in data):
-            raise serializers.ValidationError({"json_schema": "Goes with the type json_schema."})
-        return data
-
-
-class ChatCompletionRequestSerializer(Strict):
-    """OpenAI's parameters that we honour, and our own, which the client sends as `extra_body`."""
-
-    model = Text(max_length=100)
-    messages = ChatMessageSerializer(many=True, allow_empty=False, max_length=fields.MESSAGES_MAX)  # type: ignore[call-arg]
-    max_tokens = serializers.IntegerField(
-        allow_null=True, default=None, min_value=1, max_value=fields.OUTPUT_TOKENS_MAX
-    )
-    max_completion_tokens = serializers.IntegerField(
-        allow_null=True, default=None, min_value=1, max_value=fields.OUTPUT_TOKENS_MAX
-    )
-    temperature = serializers.FloatField(allow_null=True, default=None, min_value=0, max_value=2)
-    stop = serializers.JSONField(allow_null=True, default=None)
-    user = Text(allow_null=True, default="", allow_blank=True, max_length=fields.NAME_CHARACTERS_MAX)
-    response_format = ResponseFormatSerializer(allow_null=True, default=None)
-    metadata = Tags(allow_null=True, default=dict)
-    n = serializers.IntegerField(allow_null=True, default=1, min_value=1, max_value=1)
-    stream = serializers.BooleanField(allow_null=True, default=False)
-    use_case = Text(default="", allow_blank=True, max_length=fields.NAME_CHARACTERS_MAX)
-    labels = serializers.ListField(
-        child=Text(max_length=fields.NAME_CHARACTERS_MAX), default=list, max_length=fields.LABELS_MAX
-    )
-    confidence_threshold = serializers.FloatField(allow_null=True, default=None, min_value=0, max_value=1)
-
-    def validate_stop(self, stop: Any) -> tuple[str, ...]:
-        stops = [stop] if isinstance(stop, str) else stop or []
-        if (
-            not isinstance(stops, list)
-            or len(stops) > fields.STOPS_MAX
-            or not all(isinstance(s, str) for s in stops)
-        ):
-            raise serializers.ValidationError(f"Must be a string or at most {fields.STOPS_MAX} strings.")
-        return tuple(stops)
-
-    def validate_labels(self, labels: list[str]) -> list[str] | None:
-        return fields.check_labels(labels)
-
-    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
-        if data["labels"] and (data["response_format"] or {}).get("type") == "json_schema":
-            raise serializers.ValidationError({"labels": "Give either labels or a response_format."})
-        return data
-
-    def validate_stream(self, stream: bool | None) -> bool:
-        if stream:
-            raise serializers.ValidationError("Streaming is not supported yet.", code="unsupported_value")
-        return False
-
-
-#: One for all requests: to build a serializer is to copy all its fields, which costs more than the check.
-_FORM = ChatCompletionRequestSerializer()
+DONE = b"data: [DONE]\n\n"
+#: We never ask for a service tier, and no fingerprint of the model's installation is kept.
+_ALWAYS = {"service_tier": "default", "system_fingerprint": None}
 
 
 class ChatCompletionsView(ApiView):
@@ -131,64 +33,164 @@ class ChatCompletionsView(ApiView):
     @extend_schema(
         operation_id="chat_completions",
         summary="For the official openai client: base_url …/v1 and a key of ours",
-        request=ChatCompletionRequestSerializer,
-        responses={(200, "application/json"): {"type": "object", "additionalProperties": True}},
+        request=ChatCompletionRequest,
+        responses={
+            (200, "application/json"): {"type": "object", "additionalProperties": True},
+            (200, "text/event-stream"): {"type": "string", "description": "With “stream”: true."},
+        },
     )
-    async def post(self, request: Request) -> JsonResponse:
-        principal: Principal = request.auth  # type: ignore[assignment]
+    async def post(self, request: Request) -> HttpResponseBase:
         fields.refuse_idempotency_key(request.headers)
-        completion = await gateway.complete(
-            principal=principal,
-            request=completion_request(_FORM.run_validation(request.data)),
-            request_id=request_id_of(request),
+        asked = read(ChatCompletionRequest, request.data)
+        face = OpenAIFace(
+            include_usage=asked.stream_options is not None and asked.stream_options.include_usage
         )
-        return JsonResponse(chat_completion_body(completion), headers=headers_of(completion))
+        return await answer(request, asked=completion_request(asked), face=face, streamed=asked.stream)
 
 
-def completion_request(data: dict[str, Any]) -> CompletionRequest:
-    """The request that valid `data` describes."""
-    model, metadata = data["model"], data["metadata"] or {}
-    schema = (data["response_format"] or {}).get("json_schema")
-    return CompletionRequest(
-        prompt=Prompt(
-            messages=tuple(Message(ROLES[m["role"]], m["content"]) for m in data["messages"]),  # type: ignore[arg-type]
-            labels=tuple(data["labels"]),
-            response_schema=schema["schema"] if schema else None,
-            sampling=Sampling(temperature=data["temperature"]),
-            stop=data["stop"],
-        ),
-        tier=model if model in TIERS else "auto",
-        model=None if model in TIERS else model,
-        use_case=fields.use_case_of(data),
-        user=data["user"] or "",
-        max_output_tokens=data["max_completion_tokens"] or data["max_tokens"],
-        confidence_threshold=data["confidence_threshold"],
-        metadata=metadata,
-    )
+@dataclass(frozen=True, slots=True)
+class OpenAIFace:
+    """OpenAI's format.
+
+    Args:
+        include_usage: whether a stream ends with a chunk that has the usage.
+    """
+
+    include_usage: bool = False
+
+    def body(self, completion: Completion) -> dict[str, Any]:
+        return chat_completion_body(completion)
+
+    def frames(self, course: Course, start: StreamStart) -> "OpenAIFrames":
+        return OpenAIFrames(course, start, include_usage=self.include_usage)
+
+
+class OpenAIFrames:
+    """`chat.completion.chunk` objects, and `[DONE]`."""
+
+    def __init__(self, course: Course, start: StreamStart, *, include_usage: bool) -> None:
+        self._head: dict[str, Any] = {
+            "id": course.id,
+            "object": "chat.completion.chunk",
+            "created": int(course.created_at.timestamp()),
+            "model": start.model,
+            **_ALWAYS,
+        }
+        self._include_usage = include_usage
+        if include_usage:
+            self._head["usage"] = None
+
+    def begin(self, first: Delta | None) -> bytes:
+        role: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+        if isinstance(first, ToolCallDelta):
+            role["content"] = None
+        elif first is not None and first.refused:
+            role |= {"content": None, "refusal": ""}
+        return self._chunk(role)
+
+    def delta(self, delta: Delta) -> bytes:
+        if isinstance(delta, TextDelta):
+            name = "refusal" if delta.refused else "content"
+            return self._chunk({name: delta.text}, logprobs=delta.raw_logprobs)
+        call: dict[str, Any] = {"index": delta.index}
+        if delta.id is not None:
+            call |= {"id": delta.id, "type": "function"}
+        named = {} if delta.name is None else {"name": delta.name}
+        call["function"] = {**named, "arguments": delta.arguments}
+        return self._chunk({"tool_calls": [call]})
+
+    def end(self, completion: Completion) -> bytes:
+        extras = {"aigov": sdk_extras(completion)}
+        finish_reason = finish_reason_of(completion)
+        if not self._include_usage:
+            return self._chunk({}, finish_reason=finish_reason, extras=extras) + DONE
+        usage = usage_body(completion.answer.usage)
+        last = {**self._head, "choices": [], "usage": usage, **extras}
+        return self._chunk({}, finish_reason=finish_reason) + _data(last) + DONE
+
+    def error(self, error: GatewayError) -> bytes:
+        return _data(openai_body(error))
+
+    def _chunk(
+        self,
+        delta: Mapping[str, Any],
+        *,
+        logprobs: Mapping[str, Any] | None = None,
+        finish_reason: str | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        return _data({**self._head, "choices": [choice], **(extras or {})})
 
 
 def chat_completion_body(completion: Completion) -> dict[str, Any]:
     """OpenAI's `chat.completion` object, with our extras."""
-    answer, usage = completion.answer, completion.answer.usage
+    answer = completion.answer
+    choice = {
+        "index": 0,
+        "message": _message(answer),
+        "logprobs": answer.logprobs,
+        "finish_reason": finish_reason_of(completion),
+    }
     return {
         "id": completion.course.id,
         "object": "chat.completion",
         "created": int(completion.course.created_at.timestamp()),
         "model": answer.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": answer.content, "refusal": None},
-                "logprobs": None,
-                "finish_reason": answer.finish_reason,
-            }
-        ],
-        "usage": {
-            "prompt_tokens": usage.input_total,
-            "completion_tokens": usage.output_total,
-            "total_tokens": usage.input_total + usage.output_total,
-            "prompt_tokens_details": {"cached_tokens": usage.cache_read},
-            "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-        },
+        "choices": [choice],
+        "usage": usage_body(answer.usage),
+        **_ALWAYS,
         "aigov": sdk_extras(completion),
     }
+
+
+def finish_reason_of(completion: Completion) -> str:
+    """OpenAI's word for the end.
+
+    A model that refuses has ended as it wanted to, and so has one that called the one tool it was told to.
+    """
+    answer, choice = completion.answer, completion.course.request.prompt.tool_choice
+    told = answer.finish_reason == "tool_calls" and choice is not None and choice.mode == "named"
+    return "stop" if answer.refused or told else answer.finish_reason
+
+
+def usage_body(usage: Usage) -> dict[str, Any]:
+    """Tokens as OpenAI counts them: what its cache read is part of the prompt."""
+    prompt = {"cached_tokens": usage.cache_read, "audio_tokens": 0}
+    if written := usage.cache_write_5m + usage.cache_write_1h:
+        prompt["cache_write_tokens"] = written
+    return {
+        "prompt_tokens": usage.input_total,
+        "completion_tokens": usage.output_total,
+        "total_tokens": usage.input_total + usage.output_total,
+        "prompt_tokens_details": prompt,
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _message(answer: Answer) -> dict[str, Any]:
+    refusal = answer.content if answer.refused else None
+    silent = answer.refused or (answer.tool_calls and not answer.content)
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if silent else answer.content,
+        "refusal": refusal,
+        "annotations": [],
+    }
+    if answer.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for call in answer.tool_calls]
+    return message
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _data(value: Any) -> bytes:
+    return b"data: %b\n\n" % json_bytes(value)
