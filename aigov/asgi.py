@@ -16,6 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aigov.settings")
 django_application = get_asgi_application()
 
 from aigov import background, database, snapshots  # noqa: E402
+from aigov.web import limits  # noqa: E402
 from aigov.web.body_limit import Application, Message, Receive, Send, limited  # noqa: E402
 from aigov.web.lean_handler import PATHS, LeanHandler  # noqa: E402
 from providers.breaker import breaker_opened  # noqa: E402
@@ -44,6 +45,7 @@ async def lifespan() -> AsyncIterator[None]:
         database.pool_opened(),
         snapshots.kept_fresh(),
         cache.cache_opened(),
+        limits.rates_opened(),
         gateway.adapters_opened(),
         breaker_opened(),
     ):

@@ -17,6 +17,11 @@ app.conf.beat_schedule = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    "forget-answers": {
+        "task": "aigov.web.tasks.forget_answers",
+        "schedule": 600.0,
+        "options": {"expires": 600.0},
+    },
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

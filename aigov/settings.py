@@ -24,6 +24,8 @@ REQUEST_DEADLINE_S = env.integer("REQUEST_DEADLINE_S", default=60, low=1, high=3
 HOLD_LIFETIME_S = env.integer(
     "HOLD_LIFETIME_S", default=REQUEST_DEADLINE_S + 60, low=REQUEST_DEADLINE_S + 1, high=7200
 )
+# What one web process works on at once, open streams included.
+IN_FLIGHT_MAX = env.integer("IN_FLIGHT_MAX", default=1_500, low=1, high=100_000)
 
 # --- Providers: those with a key or a base URL of their own take part; see `aigov.embedded` for the sandbox.
 PROVIDERS = env.providers()
@@ -61,6 +63,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "aigov.organizations",
     "aigov.registry",
+    "aigov.web",
     "providers",
     "budgets",
     "routing",
@@ -108,6 +111,7 @@ LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+FORMAT_MODULE_PATH = "aigov.formats"
 LOCALE_PATHS = [BASE_DIR / "aigov" / "locale"]
 TIME_ZONE = "Europe/Berlin"
 USE_TZ = True
@@ -144,6 +148,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
+    # Choices stay where they are: many fields share a name, such as “type”, and not their choices.
+    "POSTPROCESSING_HOOKS": [],
 }
 
 UNFOLD = {
@@ -155,6 +161,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "aigov.web.admin.icon"}],
     "GLOBAL_CALLBACK": "aigov.web.admin.no_inline_colors",
+    "DASHBOARD_CALLBACK": "routing.home.home",
     "STYLES": ["aigov.web.admin.stylesheet"],
     "SIDEBAR": {"navigation": "aigov.web.admin.navigation"},
 }

@@ -1,16 +1,16 @@
 """The one way of a request to a model: small first, large where it is needed and the budget allows.
 
     complete   the answer of an identical request, else a new one; record the decision
-    stream     the same, and its pieces as they come
     _route     the small model's answer where it is sure enough, else the large one's, else the small one's
     _ask       the tier's models in turn, but for those whose circuit is open, until one answers
     _attempt   hold the worst case → call the provider → settle → judge the answer
 
 Only this module asks for an answer, and only under a hold. Each hold is ended before its attempt is over,
 whatever happens: settled at the true cost, charged in full where the call may have been billed, or voided
-where it was not. The work is done in a task of its own: a client that goes away changes nothing of that.
+where it was not.
 
 A streamed answer is one model's: until its first words another model may be asked, and after them none is.
+Where the small model's answer is to be judged, it is judged before its first word goes out.
 """
 
 import asyncio
@@ -23,9 +23,7 @@ from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
-from aigov import background
 from aigov.errors import AnswerBroken, BadRequest, GatewayError, NoProviderAvailable
-from aigov.organizations.principals import Principal
 from providers.adapters import open_adapters
 from providers.adapters.base import Adapter
 from providers.breaker import breaker
@@ -40,8 +38,6 @@ from routing.hedging import hedged
 from routing.judging import judge
 from routing.listener import Listener
 from routing.policy import Route
-from routing.requests import CompletionRequest
-from routing.streaming import Live
 
 #: Each running loop's adapters: their connections belong to it.
 _adapters: WeakKeyDictionary[asyncio.AbstractEventLoop, Mapping[str, Adapter]] = WeakKeyDictionary()
@@ -50,41 +46,16 @@ _retries = RetryBudget()
 FAILURES_MAX = 3
 
 
-async def complete(*, principal: Principal, request: CompletionRequest, request_id: str) -> Completion:
-    """Answers `request`, also when whoever waits for the answer goes away.
+async def complete(course: Course) -> Completion:
+    """Answers the course's request. It belongs into a task of its own: no client ends a paid call.
 
     Raises:
         BudgetExceeded: the first call's worst case does not fit under a cap.
         NoProviderAvailable: no model of the tiers that may be asked has answered.
         BadRequest: a provider says that the request is wrong.
+        AnswerBroken: the model broke off in the middle of a streamed answer.
         BudgetUnavailable: the ledger is away.
     """
-    course = await Course.begin(principal=principal, request=request, request_id=request_id)
-    return await asyncio.shield(_work(course))
-
-
-async def stream(*, principal: Principal, request: CompletionRequest, request_id: str) -> Live:
-    """Answers `request` while the answer comes, where no other model could have the last word.
-
-    Whoever stops listening says so by `Live.leave`.
-
-    Raises:
-        GatewayError: as `complete`, as long as no word of the answer has come.
-    """
-    listener = Listener()
-    course = await Course.begin(
-        principal=principal, request=request, request_id=request_id, listener=listener
-    )
-    work = _work(course)
-    work.add_done_callback(lambda _: listener.end())
-    return Live(course, listener, work)
-
-
-def _work(course: Course) -> asyncio.Task[Completion]:
-    return background.spawn(_complete(course), name=f"completion {course.request_id}")
-
-
-async def _complete(course: Course) -> Completion:
     _retries.earn()
     try:
         remembered = await cache.find(course)

@@ -96,7 +96,7 @@ ANTHROPIC_MODELS = Key(
     type="object",
     merge="merge",
     scopes=WIDE,
-    default={"small": "claude-haiku-4-5", "large": "claude-sonnet-4-5"},
+    default={"small": "claude-haiku-4-5", "large": "claude-sonnet-4-6"},
     schema=MODELS,
     description=_("Anthropic's small and large model."),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from aigov.errors import BadRequest
+from aigov.errors import NotFound
 from aigov.registry.effective import Settings
 from providers.types import Tier
 from routing.requests import CompletionRequest
@@ -104,14 +104,14 @@ def tier_of_model(policy: Policy, model: str) -> Tier:
     """The tier in which the organization uses a concrete model.
 
     Raises:
-        BadRequest: it does not use it.
+        NotFound: it does not use it.
     """
     for models in policy.models.values():
         for tier in TIERS:
             if models.get(tier) == model:
                 return tier
     allowed = sorted({name for models in policy.models.values() for name in models.values()})
-    raise BadRequest(
+    raise NotFound(
         f"This organization does not use the model {model[:100]!r}. Use auto, small, large or one of:"
         f" {', '.join(allowed)}.",
         param="model",

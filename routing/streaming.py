@@ -1,8 +1,8 @@
 """An answer that is given while it comes.
 
-The work runs in a task of its own (`routing.gateway`), so that a client that goes away changes nothing in the
-books. It sends the model's words to the course's `Listener`; the view takes them out of the `Live` answer, by
-whose first words it knows that the answer has begun, and that no error status can follow.
+The work runs in a task of its own, so that a client that goes away changes nothing in the books. It sends the
+model's words to the course's `Listener`; the view takes them out of the `Live` answer. By its first words it
+knows that the answer has begun, and that no error status can follow.
 """
 
 import asyncio
@@ -10,22 +10,23 @@ from collections.abc import AsyncIterator, Iterator
 
 from providers.types import Delta, StreamStart, TextDelta, ToolCallDelta
 from routing.course import Answer, Completion, Course
-from routing.listener import Listener
 
 
 class Live:
     """An answer that has begun, or is there already.
 
     Args:
-        course: of the completion under way.
+        course: of the completion under way, which has a listener.
         work: gives the finished completion.
     """
 
-    def __init__(self, course: Course, listener: Listener, work: "asyncio.Task[Completion]") -> None:
+    def __init__(self, course: Course, work: "asyncio.Task[Completion]") -> None:
+        assert course.listener is not None
         self.course = course
-        self._listener = listener
+        self._listener = course.listener
         self._work = work
         self._first: Delta | None = None
+        work.add_done_callback(lambda _: self._listener.end())
 
     async def begin(self) -> StreamStart:
         """Waits for the first piece, or for the end of the work; says which model it is that answers.

@@ -11,7 +11,7 @@ import pytest
 from aigov.organizations.models import Organization
 from tests.conftest import Server
 
-NAMES = ["auto", "small", "large", "gpt-4o-mini", "gpt-4o", "claude-haiku-4-5", "claude-sonnet-4-5"]
+NAMES = ["auto", "small", "large", "gpt-4o-mini", "gpt-4o", "claude-haiku-4-5", "claude-sonnet-4-6"]
 MakeClient = Callable[..., httpx2.Client]
 
 
@@ -89,6 +89,6 @@ def test_only_what_the_organization_may_use_and_has_a_price(
     set_value(api, "ai.providers.anthropic.models", {"small": "claude-of-nobody"})
     server.refresh()
     names = [model["id"] for model in api.get("/v1/models").json()["data"]]
-    assert names == ["auto", "small", "large", "claude-sonnet-4-5"]
+    assert names == ["auto", "small", "large", "claude-sonnet-4-6"]
     other = make_client(make_organization())
     assert [model["id"] for model in other.get("/v1/models").json()["data"]] == NAMES

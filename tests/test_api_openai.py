@@ -372,7 +372,7 @@ def test_tiers_and_concrete_models(client: openai.OpenAI, model: str, provider: 
     assert (extras(answer)["provider"], extras(answer)["route"]) == (provider, route)
 
 
-@pytest.mark.parametrize("model", ["large", "claude-sonnet-4-5"])
+@pytest.mark.parametrize("model", ["large", "claude-sonnet-4-6"])
 def test_tools_are_asked_for_and_answered(client: openai.OpenAI, model: str) -> None:
     messages: list[Any] = [{"role": "user", "content": '[[tool:weather {"place": "Bonn"}]] How is it?'}]
     first = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER])
@@ -430,7 +430,7 @@ def test_an_image_is_looked_at(client: openai.OpenAI) -> None:
         {"type": "text", "text": "What is this?"},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
     ]
-    for model in ("gpt-4o", "claude-sonnet-4-5"):
+    for model in ("gpt-4o", "claude-sonnet-4-6"):
         answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": content}])
         assert answer.choices[0].message.content
 
@@ -480,7 +480,7 @@ def test_usage_comes_in_a_last_chunk_where_it_is_asked_for(client: openai.OpenAI
     assert finish.choices[0].finish_reason == "stop" and "aigov" not in (finish.model_extra or {})
 
 
-@pytest.mark.parametrize("model", ["large", "claude-sonnet-4-5"])
+@pytest.mark.parametrize("model", ["large", "claude-sonnet-4-6"])
 def test_a_streamed_answer_equals_the_plain_one(client: openai.OpenAI, model: str) -> None:
     asked: Any = {"model": model, "messages": HELLO, "extra_body": {"cache": "off"}}
     plain = client.chat.completions.create(**asked)
@@ -491,7 +491,7 @@ def test_a_streamed_answer_equals_the_plain_one(client: openai.OpenAI, model: st
     assert streamed.usage == plain.usage
 
 
-@pytest.mark.parametrize("model", ["large", "claude-sonnet-4-5"])
+@pytest.mark.parametrize("model", ["large", "claude-sonnet-4-6"])
 def test_tool_calls_stream(client: openai.OpenAI, model: str) -> None:
     text = '[[tool:weather {"place": "Bonn"}]] [[tool:weather {"place": "Ulm"}]] And?'
     with client.chat.completions.stream(

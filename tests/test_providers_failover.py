@@ -7,7 +7,7 @@ from providers.types import Tier
 
 MODELS = {
     "openai": {"small": "gpt-4o-mini", "large": "gpt-4o"},
-    "anthropic": {"small": "claude-haiku-4-5", "large": "claude-sonnet-4-5"},
+    "anthropic": {"small": "claude-haiku-4-5", "large": "claude-sonnet-4-6"},
 }
 BOTH = ("openai", "anthropic")
 
@@ -26,7 +26,7 @@ def test_the_order_is_the_settings() -> None:
 
 def test_a_provider_that_has_failed_goes_last_and_is_not_left_out() -> None:
     ranked = candidates(tier="large", order=BOTH, models=MODELS, configured=BOTH, failed={"openai"})
-    assert [candidate.model for candidate in ranked] == ["claude-sonnet-4-5", "gpt-4o"]
+    assert [candidate.model for candidate in ranked] == ["claude-sonnet-4-6", "gpt-4o"]
 
 
 def test_where_all_have_failed_the_order_stays() -> None:

@@ -11,7 +11,7 @@ from aigov.registry.values import set_value
 WIDE = ("global", "tenant", "organization")
 WIDE_AND_USER = (*WIDE, "user")
 OPENAI = {"small": "gpt-4o-mini", "large": "gpt-4o"}
-ANTHROPIC = {"small": "claude-haiku-4-5", "large": "claude-sonnet-4-5"}
+ANTHROPIC = {"small": "claude-haiku-4-5", "large": "claude-sonnet-4-6"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from aigov.errors import GatewayError
 from aigov.organizations.models import Scope
 from aigov.web.errors import anthropic_body
 from providers.types import Delta, FinishReason, StreamStart, TextDelta, ToolCallDelta, Usage
-from routing.api import fields
 from routing.api.answers import sdk_extras
 from routing.api.anthropic_shapes import MessagesRequest, completion_request
 from routing.api.serving import answer, event
@@ -45,7 +44,6 @@ class MessagesView(ApiView):
         },
     )
     async def post(self, request: Request) -> HttpResponseBase:
-        fields.refuse_idempotency_key(request.headers)
         asked = read(MessagesRequest, request.data)
         return await answer(
             request, asked=completion_request(asked, request.headers), face=FACE, streamed=asked.stream

@@ -114,12 +114,3 @@ def tier_and_model(model: str) -> tuple[WantedTier, str | None]:
 def refuse(param: str, message: str) -> BadRequest:
     """An error for what cannot be honoured."""
     return BadRequest(message, param=param, code=UNSUPPORTED)
-
-
-def refuse_idempotency_key(headers: Mapping[str, str]) -> None:
-    """A client that relies on `Idempotency-Key` must learn that it is not honoured, or it pays twice."""
-    if "idempotency-key" in headers:
-        raise refuse(
-            "Idempotency-Key",
-            "Idempotency-Key is not supported yet; without it each request is a call of its own.",
-        )

@@ -107,7 +107,6 @@ class CompletionsView(ApiView):
         },
     )
     async def post(self, request: Request) -> HttpResponseBase:
-        fields.refuse_idempotency_key(request.headers)
         asked = read(NativeRequest, request.data)
         return await answer(request, asked=completion_request(asked), face=FACE, streamed=asked.stream)
 

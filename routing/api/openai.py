@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
+from pydantic_core import to_json
 from rest_framework.request import Request
 
 from aigov.api import ApiView
@@ -13,10 +14,9 @@ from aigov.errors import GatewayError
 from aigov.organizations.models import Scope
 from aigov.web.errors import openai_body
 from providers.types import Delta, StreamStart, TextDelta, ToolCall, ToolCallDelta, Usage
-from routing.api import fields
 from routing.api.answers import sdk_extras
 from routing.api.openai_shapes import ChatCompletionRequest, completion_request
-from routing.api.serving import answer, json_bytes
+from routing.api.serving import answer
 from routing.api.shapes import read
 from routing.course import Answer, Completion, Course
 
@@ -40,7 +40,6 @@ class ChatCompletionsView(ApiView):
         },
     )
     async def post(self, request: Request) -> HttpResponseBase:
-        fields.refuse_idempotency_key(request.headers)
         asked = read(ChatCompletionRequest, request.data)
         face = OpenAIFace(
             include_usage=asked.stream_options is not None and asked.stream_options.include_usage
@@ -193,4 +192,4 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _data(value: Any) -> bytes:
-    return b"data: %b\n\n" % json_bytes(value)
+    return b"data: %b\n\n" % to_json(value)

@@ -65,12 +65,16 @@ class ImagePart(Shape):
 class CalledFunction(Shape):
     name: FunctionName
     arguments: str
+    #: The client's own reading of the arguments, which come back beside them.
+    parsed_arguments: Any = None
 
 
 class FunctionCall(Shape):
     id: fields.Name
     type: Annotated[Any, Only("function")]
     function: CalledFunction
+    #: The client's helper for streams leaves the place among the calls in its messages.
+    index: int | None = None
 
 
 UserPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
@@ -109,6 +113,8 @@ class AssistantMessage(Shape):
     refusal: str | None = None
     tool_calls: list[FunctionCall] | None = None
     annotations: Annotated[list[Any], checked(_check_no_annotations)] = []
+    #: The client's own reading of the content, which comes back beside it.
+    parsed: Any = None
 
 
 class ToolMessage(Shape):

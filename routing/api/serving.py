@@ -1,26 +1,33 @@
 """One way from a valid request to its answer, whole or as a stream, for all faces of the gateway."""
 
-import json
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from pydantic_core import to_json
 from rest_framework.request import Request
 
+from aigov import background
 from aigov.errors import GatewayError
 from aigov.organizations.principals import Principal
-from aigov.web.errors import gateway_error, request_id_of
-from aigov.web.event_stream import EventStream, watch_client
+from aigov.web import idempotency, limits
+from aigov.web.errors import error_response, gateway_error, request_id_of
+from aigov.web.event_stream import CONTENT_TYPE, EventStream, watch_client
+from aigov.web.idempotency import UNCLAIMED, Claim, Replay
+from aigov.web.limits import Slot
 from providers.types import Delta, StreamStart
 from routing import gateway
 from routing.api.answers import headers_of, headers_of_stream
 from routing.course import Completion, Course
+from routing.listener import Listener
 from routing.requests import CompletionRequest
-from routing.streaming import Live
+from routing.streaming import Live, pieces
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+JSON = "application/json"
 
 
 class Frames(Protocol):
@@ -64,27 +71,76 @@ async def answer(
         GatewayError: there is none; of a stream as long as nothing was sent.
     """
     principal: Principal = request.auth  # type: ignore[assignment]
-    request_id = request_id_of(request)
+    key = idempotency.key_of(request.headers)
+    with ExitStack() as until_the_work_begins:
+        slot = until_the_work_begins.enter_context(await limits.admit(principal))
+        course = await Course.begin(
+            principal=principal,
+            request=asked,
+            request_id=request_id_of(request),
+            listener=Listener() if streamed else None,
+        )
+        claim = await idempotency.begin(
+            organization_id=principal.organization_id,
+            key=key,
+            address=f"{request.path} {streamed=}",
+            body=repr(asked).encode() if key else b"",
+        )
+        if isinstance(claim, Replay):
+            return HttpResponse(claim.body, status=claim.status, headers={**claim.headers, **slot.headers})
+        work = background.spawn(
+            _work(request, course, face, claim, slot), name=f"completion {course.request_id}"
+        )
+        until_the_work_begins.pop_all()
     if streamed:
-        live = await gateway.stream(principal=principal, request=asked, request_id=request_id)
-        return await _stream(request, live, face)
-    completion = await gateway.complete(principal=principal, request=asked, request_id=request_id)
-    # No DRF `Response`: Django would render it in a thread.
-    return HttpResponse(
-        json_bytes(face.body(completion)), content_type="application/json", headers=headers_of(completion)
-    )
+        return await _stream(request, Live(course, work), face, slot.headers)
+    whole = _whole(face, await asyncio.shield(work))
+    return HttpResponse(whole.body, headers={**whole.headers, **slot.headers})
 
 
-def json_bytes(value: Any) -> bytes:
-    return _encode(value).encode()
+async def _work(request: Request, course: Course, face: Face, claim: Claim, slot: Slot) -> Completion:
+    """Everything that is done for a request, whether or not its client is still there."""
+    with slot:
+        async with claim:
+            try:
+                completion = await gateway.complete(course)
+            except Exception as error:
+                await _keep_error(request, course, claim, error)
+                raise
+            if claim is not UNCLAIMED:
+                whole = _whole(face, completion)
+                await claim.finish(status=whole.status, headers=whole.headers, body=whole.body)
+            return completion
+
+
+async def _keep_error(request: Request, course: Course, claim: Claim, error: Exception) -> None:
+    """Keeps the error as the answer, where a repetition would only cost again."""
+    if claim is UNCLAIMED:
+        return
+    told = gateway_error(request, error)
+    if idempotency.must_be_replayed(told, paid=course.cost_eur > 0):
+        response = error_response(request, told)
+        await claim.finish(status=response.status_code, headers=dict(response.items()), body=response.content)
+
+
+def _whole(face: Face, completion: Completion) -> Replay:
+    """A finished completion in the format of `face`: as one body, or as all the events of a stream."""
+    headers = headers_of(completion)
+    if completion.course.listener is None:
+        return Replay(200, {"content-type": JSON, **headers}, to_json(face.body(completion)))
+    answer = completion.answer
+    frames = face.frames(completion.course, StreamStart(answer.model, answer.usage))
+    deltas = list(pieces(answer))
+    events = (frames.begin(deltas[0] if deltas else None), *map(frames.delta, deltas), frames.end(completion))
+    return Replay(200, {"content-type": CONTENT_TYPE, **headers}, b"".join(events))
 
 
 def event(name: str, data: Any) -> bytes:
     """A server-sent event with a name."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), json_bytes(data))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), to_json(data))
 
 
-async def _stream(request: Request, live: Live, face: Face) -> EventStream:
+async def _stream(request: Request, live: Live, face: Face, headers: Mapping[str, str]) -> EventStream:
     try:
         watch_client(request)
         start = await live.begin()
@@ -93,7 +149,9 @@ async def _stream(request: Request, live: Live, face: Face) -> EventStream:
         raise
     frames = face.frames(live.course, _named_as_asked(live.course, start))
     return EventStream(
-        _events(request, live, frames), headers=headers_of_stream(live.course), leave=live.leave
+        _events(request, live, frames),
+        headers={**headers_of_stream(live.course), **headers},
+        leave=live.leave,
     )
 
 

@@ -1,0 +1,135 @@
+"""What is kept of a request with an `Idempotency-Key`, and of its answer, so that neither can be read.
+
+Everything goes through the client's key, which is not kept: its row is found by a keyed hash, and the answer
+is encrypted (AES-256-GCM) under a key that is derived from it and from `SECRET_KEY`. So a copy of the
+database shows nothing; with `SECRET_KEY` too, it shows nothing to whoever cannot guess the client's key.
+"""
+
+import hmac
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from aigov.web.models import SEALED_BYTES_MAX
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+PURPOSE = "aigov.web.sealing: "
+NONCE_BYTES = 12
+TAG_BYTES = 16
+LENGTH_BYTES = 4
+#: Of an answer's body as the client gets it.
+BODY_BYTES_MAX = 64 * 2**20
+# Frames of a stream repeat each other within a few hundred bytes; a large window would cost each open stream
+# a quarter of a megabyte instead of 32 kB, and gain nothing.
+ZLIB_LEVEL, ZLIB_WINDOW_BITS, ZLIB_MEMORY_LEVEL = 1, 12, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was given."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a client's key comes to in one organization.
+
+    Args:
+        key_hash: finds the row.
+        sealing_key: opens the answer.
+    """
+
+    key_hash: bytes
+    sealing_key: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, *, organization_id: int, key: str) -> "Secrets":
+        text = f"{organization_id} {key}".encode()
+        return cls(_digest("finding answers, 1", text), _digest("sealing answers, 1", text))
+
+
+def request_hash(address: str, body: bytes) -> bytes:
+    """32 bytes that tell whether two requests are the same, and nothing else."""
+    return _digest("telling requests apart, 1", address.encode() + b"\0" + body)
+
+
+class Recording:
+    """The body of an answer while it comes, bounded and compressed."""
+
+    def __init__(self) -> None:
+        self._compressor = zlib.compressobj(ZLIB_LEVEL, zlib.DEFLATED, ZLIB_WINDOW_BITS, ZLIB_MEMORY_LEVEL)
+        self._parts: list[bytes] = []
+        self._room = BODY_BYTES_MAX
+        self._sealed_room = SEALED_BYTES_MAX - NONCE_BYTES - TAG_BYTES - LENGTH_BYTES
+
+    @property
+    def too_large(self) -> bool:
+        return self._room < 0 or self._sealed_room < 0
+
+    def add(self, chunk: bytes) -> None:
+        """Takes what comes next; what is too large as a whole is no longer kept at all."""
+        self._room -= len(chunk)
+        if not self.too_large:
+            self._keep(self._compressor.compress(chunk))
+
+    def sealed(
+        self, *, status: int, headers: Mapping[str, str], secrets: Secrets, bound_to: bytes
+    ) -> bytes | None:
+        """The whole answer, encrypted; None where it is too large to keep.
+
+        Args:
+            bound_to: what must be shown again to open it, such as the request's hash.
+        """
+        head = json.dumps([status, dict(headers)]).encode()
+        self._sealed_room -= len(head)
+        self._keep(self._compressor.flush())
+        if self.too_large:
+            return None
+        plain = b"".join((len(head).to_bytes(LENGTH_BYTES), head, *self._parts))
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + _cipher(secrets).encrypt(nonce, plain, bound_to)
+
+    def _keep(self, compressed: bytes) -> None:
+        self._sealed_room -= len(compressed)
+        self._parts.append(compressed)
+        if self.too_large:
+            self._parts.clear()
+
+
+def opened(sealed: bytes, *, secrets: Secrets, bound_to: bytes) -> Answer:
+    """The answer that `Recording.sealed` has sealed.
+
+    Raises:
+        cryptography.exceptions.InvalidTag: it was sealed for another key or request, or is damaged.
+    """
+    plain = _cipher(secrets).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
+    end = LENGTH_BYTES + int.from_bytes(plain[:LENGTH_BYTES])
+    status, headers = json.loads(plain[LENGTH_BYTES:end])
+    return Answer(status, headers, zlib.decompress(plain[end:]))
+
+
+def _cipher(secrets: Secrets) -> "AESGCM":
+    # Imported by those who need it: 11 MB.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(secrets.sealing_key)
+
+
+def _digest(purpose: str, text: bytes) -> bytes:
+    return hmac.digest(_derived_key(settings.SECRET_KEY, purpose), text, "sha256")
+
+
+@lru_cache(maxsize=8)
+def _derived_key(secret_key: str, purpose: str) -> bytes:
+    return hmac.digest(secret_key.encode(), f"{PURPOSE}{purpose}".encode(), "sha256")
