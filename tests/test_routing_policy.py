@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from aigov.errors import BadRequest
+from aigov.errors import NotFound
 from aigov.registry.effective import Settings, StoredValue, Subject
 from aigov.registry.keys import all_keys
 from providers.types import Message, Prompt
@@ -87,6 +87,6 @@ def test_the_requests_own_threshold_goes_before_the_policys() -> None:
 
 
 def test_a_model_that_is_not_used_is_refused_with_those_that_are() -> None:
-    with pytest.raises(BadRequest, match="as, l, s") as caught:
+    with pytest.raises(NotFound, match="as, l, s") as caught:
         policy.tier_of_model(POLICY, "gpt-9")
     assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
