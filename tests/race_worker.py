@@ -9,6 +9,7 @@ import sys
 from decimal import Decimal
 
 import django
+import psycopg
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aigov.settings")
 django.setup()
@@ -53,7 +54,8 @@ WAYS = {"ledger": spend_by_ledger, "check_then_update": spend_by_check_then_upda
 async def main(way: str, organization: Organization, clients: int, amount: Decimal) -> None:
     charge = await asyncio.to_thread(charge_of, organization)
     async with database.pool_opened(), snapshots.kept_fresh():
-        async with database.connection() as conn:
+        # Not one of the pool's, which may not wait that long.
+        async with await psycopg.AsyncConnection.connect(database.conninfo(), autocommit=True) as conn:
             # The barrier: the test holds this lock until all processes wait for it.
             await conn.execute("SET statement_timeout = 0")
             await conn.execute("SELECT pg_advisory_lock_shared(%s)", (organization.pk,))

@@ -39,7 +39,7 @@ from aigov.web.body_limit import Message, Receive, Send
 from aigov.web.errors import InternalError, headers_of, openai_body
 from aigov.web.idempotency import Claim, Replay, key_of, must_be_replayed
 from aigov.web.models import SEALED_BYTES_MAX, IdempotentAnswer
-from aigov.web.sealing import Recording, Secrets, opened
+from aigov.web.sealing import Secrets, opened
 from tests.idempotency_worker import ADDRESS, BODY, PATIENCE
 from tests.services import SOURCE_FOLDER
 from tests.web_processes import url_of_the_database
@@ -120,17 +120,8 @@ async def test_a_repetition_gets_the_first_answer_with_its_status_and_headers(
         assert again.headers == {**HEADERS, "idempotency-replayed": "true"}
 
 
-async def test_what_was_recorded_is_given_again_byte_by_byte(organization: Organization) -> None:
-    frames = [f'data: {{"n": {n}, "text": "ü"}}\n\n'.encode() for n in range(2_000)]
-    streamed = await claim(organization)
-    for frame in frames:
-        streamed.record(frame)
-    await streamed.finish(status=200, headers=HEADERS, body=b"data: [DONE]\n\n")
-    assert (await replay(organization)).body == b"".join(frames) + b"data: [DONE]\n\n"
-
-
 async def test_an_empty_answer_is_an_answer(organization: Organization) -> None:
-    await (await claim(organization)).finish(status=204, headers={})
+    await (await claim(organization)).finish(status=204, headers={}, body=b"")
     assert (await replay(organization)).body == b""
 
 
@@ -202,7 +193,6 @@ async def test_without_a_key_nothing_is_asked_and_nothing_kept(
         patched.setattr(database, "connection", no_connection)
         for _ in range(2):
             async with await claim(organization, key=None) as unseen:
-                unseen.record(b"x")
                 await unseen.finish(status=200, headers={}, body=b"y")
     assert await row_of(organization) is None
 
@@ -479,9 +469,9 @@ class StreamingApplication:
             for number, frame in enumerate(FRAMES):
                 if number == 2:
                     await self.gate.wait()
-                claim.record(frame)
                 frames.put_nowait(frame)
-            await claim.finish(status=200, headers={"content-type": "text/event-stream"})
+            headers = {"content-type": "text/event-stream"}
+            await claim.finish(status=200, headers=headers, body=b"".join(FRAMES))
         frames.put_nowait(b"")
 
     async def _start(self, send: Send, headers: dict[str, str]) -> None:
@@ -587,11 +577,10 @@ def test_an_answer_opens_for_its_own_key_organization_request_and_installation_a
     def secrets_of(organization_id: int = 1, key: str = KEY) -> Secrets:
         return Secrets.of(organization_id=organization_id, key=key)
 
-    recording = Recording()
-    recording.add(b"A")
-    sealed = recording.sealed(status=200, headers=HEADERS, secrets=secrets_of(), bound_to=b"request")
+    answer = sealing.Answer(200, HEADERS, b"A")
+    sealed = sealing.sealed(answer, secrets=secrets_of(), bound_to=b"request")
     assert sealed is not None
-    assert opened(sealed, secrets=secrets_of(), bound_to=b"request") == sealing.Answer(200, HEADERS, b"A")
+    assert opened(sealed, secrets=secrets_of(), bound_to=b"request") == answer
     strangers = [secrets_of(organization_id=2), secrets_of(key="order-18")]
     settings.SECRET_KEY = "another one, which is long enough to be one"
     strangers.append(secrets_of())
@@ -623,9 +612,7 @@ async def test_a_larger_one_is_not_and_nobody_pays_for_it_twice_unasked(
         chunk = bytes(2**20)
     large = await claim(organization)
     duplicate = asyncio.create_task(begin(organization))
-    for _ in range(5):
-        large.record(chunk)
-    await large.finish(status=200, headers=HEADERS)
+    await large.finish(status=200, headers=HEADERS, body=chunk * 5)
     for waiting in (duplicate, asyncio.create_task(begin(organization))):
         with pytest.raises(IdempotencyConflict) as refused:
             await waiting

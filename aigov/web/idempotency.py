@@ -2,7 +2,6 @@
 
     begin      the first to come claims (organization, key) by one INSERT, and does the work; everybody else
                waits for its end, in whatever process, and gets its answer
-    record     the answer's body, or a part of it, as the work brings it forth
     finish     keeps the answer for a day, sealed (`aigov.web.sealing`): from now on it is given again
     release    there is no answer worth keeping: whoever comes next does the work
 
@@ -36,7 +35,7 @@ from aigov.errors import (
     IdempotencyConflict,
     IdempotencyInProgress,
 )
-from aigov.web.sealing import Answer, Recording, Secrets, opened, request_hash
+from aigov.web.sealing import Answer, Secrets, opened, request_hash, sealed
 
 log = logging.getLogger(__name__)
 
@@ -164,15 +163,11 @@ class Claim:
     goes away does not end it.
     """
 
-    def record(self, chunk: bytes) -> None:
-        """Adds `chunk` to the body of the answer. What has been recorded is what is given again."""
-
-    async def finish(self, *, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+    async def finish(self, *, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Keeps the answer, and hands it to those who wait. While the database is away, in the background.
 
         Args:
             headers: those to be given again: not those of the moment, such as `x-ratelimit-…`.
-            body: the whole body, or what comes after the recorded chunks.
         """
 
     async def release(self) -> None:
@@ -216,22 +211,13 @@ class KeyedClaim(Claim):
 
     def __init__(self, request: _Request) -> None:
         self._request = request
-        self._recording = Recording()
         self._ended = False
 
-    def record(self, chunk: bytes) -> None:
-        self._recording.add(chunk)
-
-    async def finish(self, *, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
-        self._recording.add(body)
-        answer = self._recording.sealed(
-            status=status,
-            headers=headers,
-            secrets=self._request.secrets,
-            bound_to=self._request.request_hash,
-        )
+    async def finish(self, *, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        answer = Answer(status, headers, body)
+        kept = sealed(answer, secrets=self._request.secrets, bound_to=self._request.request_hash)
         self._ended = True
-        await _end(self._request, FINISH, answer=answer)
+        await _end(self._request, FINISH, answer=kept)
 
     async def release(self) -> None:
         if not self._ended:

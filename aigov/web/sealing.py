@@ -27,9 +27,7 @@ TAG_BYTES = 16
 LENGTH_BYTES = 4
 #: Of an answer's body as the client gets it.
 BODY_BYTES_MAX = 64 * 2**20
-# Frames of a stream repeat each other within a few hundred bytes; a large window would cost each open stream
-# a quarter of a megabyte instead of 32 kB, and gain nothing.
-ZLIB_LEVEL, ZLIB_WINDOW_BITS, ZLIB_MEMORY_LEVEL = 1, 12, 5
+ZLIB_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,51 +62,24 @@ def request_hash(address: str, body: bytes) -> bytes:
     return _digest("telling requests apart, 1", address.encode() + b"\0" + body)
 
 
-class Recording:
-    """The body of an answer while it comes, bounded and compressed."""
+def sealed(answer: Answer, *, secrets: Secrets, bound_to: bytes) -> bytes | None:
+    """The answer, compressed and encrypted; None where it is too large to keep.
 
-    def __init__(self) -> None:
-        self._compressor = zlib.compressobj(ZLIB_LEVEL, zlib.DEFLATED, ZLIB_WINDOW_BITS, ZLIB_MEMORY_LEVEL)
-        self._parts: list[bytes] = []
-        self._room = BODY_BYTES_MAX
-        self._sealed_room = SEALED_BYTES_MAX - NONCE_BYTES - TAG_BYTES - LENGTH_BYTES
-
-    @property
-    def too_large(self) -> bool:
-        return self._room < 0 or self._sealed_room < 0
-
-    def add(self, chunk: bytes) -> None:
-        """Takes what comes next; what is too large as a whole is no longer kept at all."""
-        self._room -= len(chunk)
-        if not self.too_large:
-            self._keep(self._compressor.compress(chunk))
-
-    def sealed(
-        self, *, status: int, headers: Mapping[str, str], secrets: Secrets, bound_to: bytes
-    ) -> bytes | None:
-        """The whole answer, encrypted; None where it is too large to keep.
-
-        Args:
-            bound_to: what must be shown again to open it, such as the request's hash.
-        """
-        head = json.dumps([status, dict(headers)]).encode()
-        self._sealed_room -= len(head)
-        self._keep(self._compressor.flush())
-        if self.too_large:
-            return None
-        plain = b"".join((len(head).to_bytes(LENGTH_BYTES), head, *self._parts))
-        nonce = os.urandom(NONCE_BYTES)
-        return nonce + _cipher(secrets).encrypt(nonce, plain, bound_to)
-
-    def _keep(self, compressed: bytes) -> None:
-        self._sealed_room -= len(compressed)
-        self._parts.append(compressed)
-        if self.too_large:
-            self._parts.clear()
+    Args:
+        bound_to: what must be shown again to open it, such as the request's hash.
+    """
+    if len(answer.body) > BODY_BYTES_MAX:
+        return None
+    head = json.dumps([answer.status, dict(answer.headers)]).encode()
+    plain = b"".join((len(head).to_bytes(LENGTH_BYTES), head, zlib.compress(answer.body, ZLIB_LEVEL)))
+    if NONCE_BYTES + len(plain) + TAG_BYTES > SEALED_BYTES_MAX:
+        return None
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + _cipher(secrets).encrypt(nonce, plain, bound_to)
 
 
 def opened(sealed: bytes, *, secrets: Secrets, bound_to: bytes) -> Answer:
-    """The answer that `Recording.sealed` has sealed.
+    """The answer that `sealed` has made this of.
 
     Raises:
         cryptography.exceptions.InvalidTag: it was sealed for another key or request, or is damaged.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -72,14 +72,8 @@ async def answer(
     """
     principal: Principal = request.auth  # type: ignore[assignment]
     key = idempotency.key_of(request.headers)
-    with ExitStack() as until_the_work_begins:
+    async with AsyncExitStack() as until_the_work_begins:
         slot = until_the_work_begins.enter_context(await limits.admit(principal))
-        course = await Course.begin(
-            principal=principal,
-            request=asked,
-            request_id=request_id_of(request),
-            listener=Listener() if streamed else None,
-        )
         claim = await idempotency.begin(
             organization_id=principal.organization_id,
             key=key,
@@ -88,6 +82,13 @@ async def answer(
         )
         if isinstance(claim, Replay):
             return HttpResponse(claim.body, status=claim.status, headers={**claim.headers, **slot.headers})
+        await until_the_work_begins.enter_async_context(claim)
+        course = await Course.begin(
+            principal=principal,
+            request=asked,
+            request_id=request_id_of(request),
+            listener=Listener() if streamed else None,
+        )
         work = background.spawn(
             _work(request, course, face, claim, slot), name=f"completion {course.request_id}"
         )
