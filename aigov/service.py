@@ -57,7 +57,7 @@ def _revive() -> None:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartError(
@@ -66,6 +66,10 @@ def _listening(host: str, port: int) -> socket.socket:
         raise StartError(
             f"HOST and PORT: cannot listen on {host}, port {port} ({error.strerror})."
         ) from error
+    # A client that takes nothing of its answer for so long is cut off; what it was to get is over by then.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; each connection inherits it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, settings.REQUEST_DEADLINE_S * 1000)
+    return listener
 
 
 def _address(listener: socket.socket) -> str:

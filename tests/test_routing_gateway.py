@@ -268,7 +268,7 @@ class TestOpenAIClient:
         assert completion.model == "claude-sonnet-4-6"
 
     def test_a_model_that_the_organization_does_not_use_is_refused(self, client: openai.OpenAI) -> None:
-        with pytest.raises(openai.BadRequestError) as caught:
+        with pytest.raises(openai.NotFoundError) as caught:
             client.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": LEAD}])
         assert caught.value.param == "model"
 
