@@ -15,19 +15,19 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from pydantic_core import to_json
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from aigov.web.renderers import json_bytes
 from routing import policy
 from routing.course import Answer, Course
 from routing.policy import Route
@@ -185,7 +185,7 @@ def key_of(course: Course) -> str:
 
 
 def _written(remembered: Remembered) -> bytes:
-    return to_json({"answer": asdict(remembered.answer), "cost_eur": str(remembered.cost_eur)})
+    return json_bytes({"answer": remembered.answer, "cost_eur": str(remembered.cost_eur)})
 
 
 def _read(text: bytes) -> Remembered | None:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import aiohttp
 import httpx2
 
+from aigov.web.renderers import json_bytes
 from providers.adapters import faults
 from providers.adapters.streaming import UNREADABLE, StreamedAnswer, StreamReading, Timer
 from providers.adapters.transport import STREAM_HEADERS
@@ -163,7 +164,7 @@ class SdkAdapter(abc.ABC):
     ) -> tuple[httpx2.Response, Asked]:
         """The provider's answer, of which only the head has come where it is a stream; and what was asked."""
         asked = self._asked(request, stream=stream)
-        content = json.dumps(self._body(request, asked, stream=stream)).encode()
+        content = json_bytes(self._body(request, asked, stream=stream))
         try:
             return await self._send(content, timer, stream=stream), asked
         except CallerError as error:

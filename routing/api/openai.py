@@ -6,13 +6,13 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
-from pydantic_core import to_json
 from rest_framework.request import Request
 
 from aigov.api import ApiView
 from aigov.errors import GatewayError
 from aigov.organizations.models import Scope
 from aigov.web.errors import openai_body
+from aigov.web.renderers import json_bytes
 from providers.types import Delta, StreamStart, TextDelta, ToolCall, ToolCallDelta, Usage
 from routing.api.answers import sdk_extras
 from routing.api.openai_shapes import ChatCompletionRequest, completion_request
@@ -192,4 +192,4 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _data(value: Any) -> bytes:
-    return b"data: %b\n\n" % to_json(value)
+    return b"data: %b\n\n" % json_bytes(value)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from pydantic_core import to_json
 from rest_framework.request import Request
 
 from aigov import background
@@ -19,6 +18,7 @@ from aigov.web.errors import error_response, gateway_error, request_id_of
 from aigov.web.event_stream import CONTENT_TYPE, EventStream, watch_client
 from aigov.web.idempotency import UNCLAIMED, Claim, Replay
 from aigov.web.limits import Slot
+from aigov.web.renderers import json_bytes
 from providers.types import Delta, StreamStart
 from routing import gateway
 from routing.api.answers import headers_of, headers_of_stream
@@ -128,7 +128,7 @@ def _whole(face: Face, completion: Completion) -> Replay:
     """A finished completion in the format of `face`: as one body, or as all the events of a stream."""
     headers = headers_of(completion)
     if completion.course.listener is None:
-        return Replay(200, {"content-type": JSON, **headers}, to_json(face.body(completion)))
+        return Replay(200, {"content-type": JSON, **headers}, json_bytes(face.body(completion)))
     answer = completion.answer
     frames = face.frames(completion.course, StreamStart(answer.model, answer.usage))
     deltas = list(pieces(answer))
@@ -138,7 +138,7 @@ def _whole(face: Face, completion: Completion) -> Replay:
 
 def event(name: str, data: Any) -> bytes:
     """A server-sent event with a name."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), to_json(data))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), json_bytes(data))
 
 
 async def _stream(request: Request, live: Live, face: Face, headers: Mapping[str, str]) -> EventStream:
