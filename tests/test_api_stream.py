@@ -52,6 +52,8 @@ def test_deltas_and_then_the_whole_completion(api: httpx2.Client, tier: str) -> 
     *deltas, (last, completion) = events_of(answer.text)
     assert {name for name, _ in deltas} == {"delta"} and last == "completion"
     assert "".join(data["content"] for _, data in deltas) == completion["content"]
+    for name in ("route", "model", "provider"):
+        assert answer.headers[f"x-ai-{name}"] == completion[name]
     plain = api.post(PATH, json={"messages": HELLO, "tier": tier}).json()
     assert set(plain) == set(completion)
     assert api.get(f"{PATH}/{completion['id']}").status_code == 200

@@ -60,10 +60,15 @@ def headers_of(completion: Completion) -> dict[str, str]:
 
 
 def headers_of_stream(course: Course) -> dict[str, str]:
-    """The `x-ai-*` headers of a stream, whose cost and route are known at its end alone."""
-    # The attempt that is being sent counts as failed until it has ended well.
-    ended = course.attempts[:-1] if course.has_begun else course.attempts
-    return {"x-ai-fallbacks": str(sum(attempt.outcome == "failed" for attempt in ended))}
+    """The `x-ai-*` headers of a stream that has begun; its cost and confidence are known at its end alone."""
+    *ended, sending = course.attempts
+    return {
+        "x-ai-model": sending.candidate.model,
+        "x-ai-provider": sending.candidate.provider,
+        "x-ai-route": sending.candidate.tier,
+        "x-ai-cache": _cache_result(course),
+        "x-ai-fallbacks": str(sum(attempt.outcome == "failed" for attempt in ended)),
+    }
 
 
 def attempts_of(completion: Completion) -> list[dict[str, Any]]:
@@ -83,4 +88,8 @@ def cache_result(completion: Completion) -> str:
     """HIT, MISS, or BYPASS where the request or the settings left the cache out."""
     if completion.cached:
         return "HIT"
-    return "BYPASS" if completion.course.cache_key is None else "MISS"
+    return _cache_result(completion.course)
+
+
+def _cache_result(course: Course) -> str:
+    return "BYPASS" if course.cache_key is None else "MISS"

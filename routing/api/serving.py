@@ -149,11 +149,8 @@ async def _stream(request: Request, live: Live, face: Face, headers: Mapping[str
         live.leave()
         raise
     frames = face.frames(live.course, _named_as_asked(live.course, start))
-    return EventStream(
-        _events(request, live, frames),
-        headers={**headers_of_stream(live.course), **headers},
-        leave=live.leave,
-    )
+    known = headers_of_stream(live.course) if live.course.has_begun else headers_of(await live.completion())
+    return EventStream(_events(request, live, frames), headers={**known, **headers}, leave=live.leave)
 
 
 def _named_as_asked(course: Course, start: StreamStart) -> StreamStart:
