@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else is put into .venv.
 
 .DEFAULT_GOAL := demo
-.PHONY: demo run test bench soak lint lock clean browser runtime develop
+.PHONY: demo run test test-live test-old-clients bench soak lint lock clean browser runtime develop
 
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
@@ -25,6 +25,14 @@ test: develop browser lint
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 	.venv/bin/coverage report --include=budgets/ledger.py,providers/pricing.py,routing/policy.py --fail-under=100
+
+# Asks the real providers, for €1.00 a month at most (docs/conformance.md); says so where there are no keys.
+test-live: runtime
+	@.venv/bin/python -m tests.conformance.live
+
+# The official clients' older majors, from an environment of their own.
+test-old-clients: runtime
+	@.venv/bin/python -m tests.conformance.old_clients
 
 lint: develop
 	.venv/bin/ruff check .

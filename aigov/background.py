@@ -47,6 +47,11 @@ async def now_or_later(once: Callable[[], Awaitable[T]], *, name: str, for_s: fl
         return None
 
 
+async def surely(once: Callable[[], Awaitable[T]], *, name: str, for_s: float) -> T | None:
+    """As `now_or_later`, and whoever awaits it may be cancelled: it goes on."""
+    return await asyncio.shield(spawn(now_or_later(once, name=name, for_s=for_s), name=name))
+
+
 async def drained(*, wait_s: float) -> None:
     """Waits at most `wait_s` seconds for the running loop's tasks to end."""
     loop = asyncio.get_running_loop()

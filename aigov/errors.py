@@ -11,7 +11,9 @@
     ├── RateLimited             429
     ├── BudgetUnavailable       503  no hold can be taken, so no provider is called
     ├── NoProviderAvailable     503
-    └── AnswerBroken            502  a stream that had begun; it is told in the stream
+    ├── IdempotencyInProgress   503  the first request under the same key is still being answered
+    ├── Overloaded              503  too much is under way
+    └── AnswerBroken            502  a stream that had begun; as a rule it is told in the stream
 
 One handler (`aigov.web.errors`) turns them into the envelope of the OpenAI API, or of the
 Anthropic API on an Anthropic-style endpoint.

@@ -217,9 +217,7 @@ async def settle_estimated(*, hold_id: UUID, reason: str) -> Balance | None:
 
 async def void(*, hold_id: UUID) -> None:
     """Gives the hold back: nothing was sent, or the provider answered with an error."""
-    await background.now_or_later(
-        lambda: _void(hold_id), name=f"void {hold_id}", for_s=settings.HOLD_LIFETIME_S
-    )
+    await background.surely(lambda: _void(hold_id), name=f"void {hold_id}", for_s=settings.HOLD_LIFETIME_S)
 
 
 async def _end(hold_id: UUID, *values: object) -> Balance | None:
@@ -229,7 +227,7 @@ async def _end(hold_id: UUID, *values: object) -> Balance | None:
             outcome, cap, spent, held, _ = await cursor.fetchone()  # type: ignore[misc]
             return None if outcome == "already_settled" else Balance(cap, spent, held)
 
-    return await background.now_or_later(once, name=f"settle {hold_id}", for_s=settings.HOLD_LIFETIME_S)
+    return await background.surely(once, name=f"settle {hold_id}", for_s=settings.HOLD_LIFETIME_S)
 
 
 _SETTLE = f"SELECT * FROM ledger_settle({', '.join(['%s'] * 15)})"

@@ -61,7 +61,8 @@ def ask(request: ProviderRequest, *, logprobs: bool, structured: bool, stream: b
     """
     prompt = request.prompt
     wanted = prompt.top_logprobs is not None
-    as_it_is = stream or wanted or prompt.json_object or bool(prompt.tools)
+    # A stop sequence would be looked for in the wrapper's text.
+    as_it_is = stream or wanted or prompt.json_object or bool(prompt.tools or prompt.stop)
     if request.want_confidence and structured and not logprobs and not as_it_is:
         return Asked(instruction=None, schema=wrapper_schema(request), wrapped=True, logprobs=False)
     return Asked(

@@ -102,7 +102,7 @@ def fault_of(error: ProviderError) -> Fault | None:
         return Fault(error.kind, min(max(asked_s, 0.0), COOL_DOWN_MAX_S))
     if isinstance(error, BadCredentials | SpendLimitReached):
         return Fault(error.kind, OUT_OF_ORDER_S)
-    if isinstance(error, COUNTED) and error.kind != "no_time_left":
+    if isinstance(error, COUNTED) and error.kind != "no_time_left" and error.blames_model:
         return Fault(error.kind)
     return None
 

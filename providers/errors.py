@@ -42,6 +42,8 @@ class ProviderError(Exception):
 
     kind: str = "provider_error"
     billed: Billed = "maybe"
+    #: Whether it may say something of the model to others; an organization that would not wait does not.
+    blames_model = True
     failover: ClassVar[bool] = True
     alert: ClassVar[bool] = False
 

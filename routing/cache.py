@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 
 from aigov.web.renderers import json_bytes
 from routing import policy
+from routing.candidates import wants_confidence
 from routing.course import Answer, Course
 from routing.policy import Route
 
@@ -119,12 +120,14 @@ class AnswerCache:
 
     async def keep(self, key: str, remembered: Remembered, *, ttl_s: int) -> None:
         """Keeps an answer for `ttl_s` seconds, if it is not too large, and hands it to those who wait."""
-        text = _written(remembered)
-        if len(text) <= ANSWER_BYTES_MAX:
-            await self._try(lambda: self._valkey.set(key, text, ex=ttl_s))
-        else:
-            await self._release(key)
-        self._end(key, remembered)
+        try:
+            text = _written(remembered)
+            if len(text) <= ANSWER_BYTES_MAX:
+                await self._try(lambda: self._valkey.set(key, text, ex=ttl_s))
+            else:
+                await self._release(key)
+        finally:
+            self._end(key, remembered)
 
     async def give_up(self, key: str) -> None:
         """Says to those who wait that there is nothing."""
@@ -172,9 +175,10 @@ def key_of(course: Course) -> str:
     The text goes into it by a keyed hash, so that nothing can be guessed from the keys.
     """
     request, rules = course.request, course.policy
+    tier = policy.first_tier(rules, request)
     shape = (
-        *(request.prompt, request.exact),
-        *(request.model, request.tier, policy.first_tier(rules, request), course.threshold),
+        *(request.prompt, request.exact, wants_confidence(course, tier)),
+        *(request.model, request.tier, tier, course.threshold),
         *(request.max_output_tokens or rules.max_output_tokens, rules.provider_order),
         {provider: dict(models) for provider, models in rules.models.items()},
         sorted((name, provider["base_url"] or "") for name, provider in settings.PROVIDERS.items()),

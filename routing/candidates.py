@@ -2,7 +2,7 @@
 
 from django.conf import settings
 
-from aigov.errors import BadRequest
+from aigov.errors import BadRequest, NotFound
 from providers import failover
 from providers.failover import Candidate
 from providers.features import unsupported
@@ -16,6 +16,7 @@ def candidates_of(course: Course, tier: Tier) -> tuple[Candidate, ...]:
 
     Raises:
         BadRequest: none of them honours everything that the prompt asks for.
+        NotFound: the concrete model's provider is not in use.
     """
     candidates = failover.candidates(
         tier=tier,
@@ -26,6 +27,12 @@ def candidates_of(course: Course, tier: Tier) -> tuple[Candidate, ...]:
     )
     concrete = course.request.model
     wanted = tuple(candidate for candidate in candidates if concrete in (None, candidate.model))
+    if concrete is not None and not wanted:
+        raise NotFound(
+            f"No provider that is in use here has the model {concrete[:100]!r}.",
+            param="model",
+            code="model_not_found",
+        )
     return _able(wanted, course.request.prompt)
 
 
@@ -48,6 +55,11 @@ def provider_request(course: Course, candidate: Candidate) -> ProviderRequest:
         model=candidate.model,
         prompt=request.prompt,
         max_output_tokens=request.max_output_tokens or course.policy.max_output_tokens,
-        want_confidence=policy.is_judged(candidate.tier, request)
-        or not (request.exact or course.is_live(candidate.tier)),
+        want_confidence=wants_confidence(course, candidate.tier),
     )
+
+
+def wants_confidence(course: Course, tier: Tier) -> bool:
+    """Whether an answer of `tier` is to come with a sign of how sure its model is."""
+    request = course.request
+    return policy.is_judged(tier, request) or not (request.exact or course.is_live(tier))

@@ -40,6 +40,11 @@ class Attempt:
     confidence: float | None = None
     signals: Signals | None = None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the call is over and had no answer; one that we broke off ourselves has not failed."""
+        return self.outcome == "failed" and self.error not in (None, "broken_off")
+
     def as_json(self) -> dict[str, Any]:
         """As the API shows it."""
         shown = {
@@ -115,6 +120,7 @@ class Course:
         resets_at: when the month of the last hold ends.
         cache_key: of the answer; None where the cache is not to be used.
         leads_cache: whether identical requests wait for this one.
+        retries: how many calls were made after a failed one.
         listener: who gets the answer while it comes; None: it is given whole.
         stream_start: the start of the stream that the listener gets.
     """
@@ -133,6 +139,7 @@ class Course:
     resets_at: datetime | None = None
     cache_key: str | None = None
     leads_cache: bool = False
+    retries: int = 0
     listener: Listener | None = None
     stream_start: StreamStart = StreamStart("")
 
@@ -168,11 +175,11 @@ class Course:
     @property
     def failures(self) -> int:
         """How many calls have failed."""
-        return sum(attempt.outcome == "failed" for attempt in self.attempts)
+        return sum(attempt.has_failed for attempt in self.attempts)
 
     @property
     def failed_providers(self) -> set[str]:
-        return {attempt.candidate.provider for attempt in self.attempts if attempt.outcome == "failed"}
+        return {attempt.candidate.provider for attempt in self.attempts if attempt.has_failed}
 
     def is_live(self, tier: Tier) -> bool:
         """Whether an answer of `tier` is given while it comes."""

@@ -27,7 +27,7 @@ from aigov.errors import AnswerBroken, BadRequest, GatewayError, NoProviderAvail
 from providers.adapters import open_adapters
 from providers.adapters.base import Adapter
 from providers.breaker import breaker
-from providers.errors import Deserted, Malformed, ProviderError
+from providers.errors import Deserted, Malformed, ProviderError, TimedOut
 from providers.failover import Candidate, RetryBudget
 from providers.types import ProviderReply, ProviderRequest, StreamItem, StreamStart, Tier
 from routing import cache, charging, decisions, demotion, policy
@@ -36,12 +36,14 @@ from routing.candidates import candidates_of, provider_request
 from routing.course import Answer, Attempt, Completion, Course
 from routing.hedging import hedged
 from routing.judging import judge
-from routing.listener import Listener
+from routing.listener import DRAIN_S, Listener
 from routing.policy import Route
 
 #: Each running loop's adapters: their connections belong to it.
 _adapters: WeakKeyDictionary[asyncio.AbstractEventLoop, Mapping[str, Adapter]] = WeakKeyDictionary()
 _retries = RetryBudget()
+#: An organization that waits less for the first word than this says nothing of the model to the others.
+FAIR_SILENCE_S = 10.0
 #: After so many failed calls a request is given up.
 FAILURES_MAX = 3
 
@@ -63,7 +65,7 @@ async def complete(course: Course) -> Completion:
     except Exception as error:
         await decisions.record_refusal(course, error)
         raise
-    _retries.give_back(course.failures)
+    _retries.give_back(course.retries)
     await decisions.record(completion)
     return completion
 
@@ -140,7 +142,12 @@ def _may_try(course: Course) -> bool:
     """Whether there is time and reason for another call; after a failure it has to be earned."""
     if course.remaining_s <= 0 or course.is_deserted:
         return False
-    return course.failures == 0 or (course.failures < FAILURES_MAX and _retries.spend())
+    if course.failures == 0:
+        return True
+    if course.failures >= FAILURES_MAX or not _retries.spend():
+        return False
+    course.retries += 1
+    return True
 
 
 async def _hedged_attempt(
@@ -149,7 +156,8 @@ async def _hedged_attempt(
     """An attempt; where the settings want it and it takes long, the next model is asked beside it."""
     after_s = course.policy.hedge_after_s
     attempt = _watched_attempt(course, candidate, give_up_at)
-    if after_s is None or course.listener is not None:
+    is_probe = not breaker().is_closed(candidate.provider, candidate.model)
+    if after_s is None or course.listener is not None or is_probe:
         return await attempt
 
     def other() -> Coroutine[Any, Any, Answer] | None:
@@ -173,14 +181,18 @@ async def _attempt(course: Course, candidate: Candidate, give_up_at: float) -> A
     sent = time.monotonic()
     try:
         reply = await _call(course, candidate, request, give_up_at)
-        attempt.latency_ms = _ms_since(sent)
-        await charging.charge_answer(course, attempt, hold, reply)
     except ProviderError as error:
         attempt.latency_ms = _ms_since(sent)
         await charging.charge_failure(course, attempt, hold, error)
         raise
     except BaseException:
-        # A defect of ours, or the process ends: the call may have been billed all the same.
+        # A defect of ours, or a hedge that lost: the call may have been billed all the same.
+        await charging.charge_unknown(course, attempt, hold)
+        raise
+    attempt.latency_ms = _ms_since(sent)
+    try:
+        await charging.charge_answer(course, attempt, hold, reply)
+    except Exception:
         await charging.charge_unknown(course, attempt, hold)
         raise
     return judge(course, attempt, reply)
@@ -194,7 +206,12 @@ async def _call(
         return await adapter.complete(request, deadline=give_up_at)
     silent_until = asyncio.get_running_loop().time() + course.policy.first_content_timeout_s
     stream = adapter.stream(request, deadline=course.deadline, first_content_by=min(silent_until, give_up_at))
-    return await _listened(course, course.listener, stream)
+    try:
+        return await _listened(course, course.listener, stream)
+    except TimedOut as error:
+        if error.kind == "no_first_content" and course.policy.first_content_timeout_s < FAIR_SILENCE_S:
+            error.blames_model = False
+        raise
 
 
 async def _listened(
@@ -202,16 +219,16 @@ async def _listened(
 ) -> ProviderReply:
     """The whole of what `stream` gives, each piece of which is sent on at once."""
     try:
-        async with listener.patience(course.deadline), aclosing(stream):
+        async with listener.patience(), aclosing(stream):
             async for item in stream:
                 if isinstance(item, ProviderReply):
                     return item
                 if isinstance(item, StreamStart):
                     course.stream_start = item
                 else:
-                    await listener.send(item)
+                    await listener.send(item, until=course.deadline - DRAIN_S)
     except TimeoutError as error:
-        raise Deserted("nobody took the answer in time") from error
+        raise Deserted("nobody listens to the answer any more") from error
     raise Malformed("the stream has ended without an answer")
 
 

@@ -29,8 +29,12 @@ class Listener:
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._timer: asyncio.Timeout | None = None
 
-    async def send(self, delta: Delta) -> None:
-        """Hands `delta` on, waiting for a slow client; at once where it has left."""
+    async def send(self, delta: Delta, *, until: float) -> None:
+        """Hands `delta` on, waiting for a slow client; at once where it has left.
+
+        Args:
+            until: then (loop time) a client that is too slow counts as one that has left.
+        """
         self.begun = True
         if self.gone:
             return
@@ -38,7 +42,14 @@ class Listener:
         self._news.set()
         if len(self._pieces) >= PIECES_WAITING_MAX:
             self._room.clear()
-            await self._room.wait()
+            await self._wait_for_room(until)
+
+    async def _wait_for_room(self, until: float) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._room.wait()
+        except TimeoutError:
+            self.leave()
 
     async def take(self) -> Delta | None:
         """The next piece; None after the last one."""
@@ -59,26 +70,18 @@ class Listener:
         """The client has gone: what is under way has `DRAIN_S` seconds left."""
         self.gone = True
         self._room.set()
-        if self._timer is not None:
-            _bring_forward(self._timer, DRAIN_S)
+        if self._timer is not None and self._timer.when() is None:
+            self._timer.reschedule(asyncio.get_running_loop().time() + DRAIN_S)
 
     @asynccontextmanager
-    async def patience(self, deadline: float) -> AsyncIterator[None]:
-        """The time that the block has: until `deadline` (loop time), or `DRAIN_S` after the client has gone.
+    async def patience(self) -> AsyncIterator[None]:
+        """The block has `DRAIN_S` seconds from when the client has gone, and any time before that.
 
         Raises:
             TimeoutError: it was not enough.
         """
-        async with asyncio.timeout_at(deadline) as self._timer:
-            if self.gone:
-                _bring_forward(self._timer, DRAIN_S)
+        async with asyncio.timeout(DRAIN_S if self.gone else None) as self._timer:
             try:
                 yield
             finally:
                 self._timer = None
-
-
-def _bring_forward(timer: asyncio.Timeout, seconds: float) -> None:
-    at, before = asyncio.get_running_loop().time() + seconds, timer.when()
-    if before is None or at < before:
-        timer.reschedule(at)

@@ -8,6 +8,7 @@ knows that the answer has begun, and that no error status can follow.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+from aigov.errors import AnswerBroken
 from providers.types import Delta, StreamStart, TextDelta, ToolCallDelta
 from routing.course import Answer, Completion, Course
 
@@ -51,6 +52,8 @@ class Live:
             yield delta
             delta = await self._listener.take()
         completion = await self.completion()
+        if self._listener.gone:
+            raise AnswerBroken("The answer was not taken in time.", code="client_too_slow")
         if self._first is None:
             for piece in pieces(completion.answer):
                 yield piece

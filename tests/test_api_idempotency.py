@@ -126,6 +126,17 @@ def test_a_client_that_leaves_its_stream_gets_the_whole_answer_later(
     assert not Hold.objects.filter(organization=organization).exists()
 
 
+def test_a_stream_that_broke_off_can_be_asked_for_again(
+    api: httpx2.Client, organization: Organization, sandbox: Sandbox
+) -> None:
+    words = "one two three four five six"
+    asked = body(NATIVE, f"[[content:{words}]] [[fault:cut:3@openai]]", tier="large", stream=True)
+    broken = api.post(NATIVE, json=asked, headers=keyed()).raise_for_status()
+    assert "event: error" in broken.text
+    again = api.post(NATIVE, json=asked, headers=keyed()).raise_for_status()
+    assert "idempotency-replayed" not in again.headers
+
+
 # --- Limits
 
 

@@ -61,7 +61,7 @@ def test_deltas_and_then_the_whole_completion(api: httpx2.Client, tier: str) -> 
 
 
 def test_an_answer_from_the_cache_streams_too(api: httpx2.Client) -> None:
-    body = {"messages": HELLO, "tier": "large"}
+    body = {"messages": HELLO, "tier": "small", "labels": ["A", "B"]}
     plain = api.post(PATH, json=body).json()
     *deltas, (_, completion) = events_of(api.post(PATH, json={**body, "stream": True}).text)
     assert (completion["route"], completion["content"]) == ("cache", plain["content"])

@@ -470,18 +470,19 @@ async def test_a_hold_whose_taking_was_lost_on_the_way_back_is_voided(
 ) -> None:
     charge = await in_thread(charge_of)(organization)
     await in_thread(month_account)(organization)
-    connected, hold_id = database.connection, uuid4()
+    connected, hold_id, taken = database.connection, uuid4(), []
 
     @asynccontextmanager
     async def lost_after_the_statement(**options: Any) -> AsyncIterator[Any]:
         async with connected(**options) as conn:
             yield conn
+        taken.append(await in_thread(Hold.objects.filter(pk=hold_id).exists)())
         raise database.unavailable()
 
     with monkeypatch.context() as broken, pytest.raises(BudgetUnavailable):
         broken.setattr(database, "connection", lost_after_the_statement)
         await reserve(charge, "0.5", hold_id=hold_id)
-    assert await in_thread(Hold.objects.filter(pk=hold_id).exists)()
+    assert taken == [True]
     await background.drained(wait_s=8)
     assert await in_thread(figures)(organization) == (0, 0)
 

@@ -525,6 +525,7 @@ def test_sampling_and_form_in_both_formats(
         {"stream": True},
         {"tools": TOOLS},
         {"json_object": True},
+        {"stop": (":",)},
         {"top_logprobs": 1},
     ],
 )

@@ -87,6 +87,27 @@ async def test_one_call_in_twenty_is_hedged_at_most() -> None:
     assert hedges == 1 + 2
 
 
+def test_who_loses_is_charged_once_also_where_its_answer_has_just_come(
+    api: httpx2.Client, organization: Organization, server: Server, sandbox: Sandbox
+) -> None:
+    set_value(
+        key="ai.providers.hedge.after",
+        scope="organization",
+        organization=organization,
+        value="PT0.05S",
+        acting="the tests",
+        reason="a test",
+    )
+    server.refresh()
+    body = {"messages": [{"role": "user", "content": "[[delay:100]] hello"}], "tier": "small"}
+    answer = api.post(PATH, json=body).raise_for_status().json()
+    records = CostRecord.objects.filter(completion_id=answer["id"])
+    account = month_account(organization)
+    assert account.held_eur == 0
+    assert account.spent_eur == sum(record.cost_eur for record in records)
+    assert len({record.attempt for record in records}) == len(records) == len(answer["attempts"])
+
+
 def test_a_slow_provider_is_overtaken_and_both_are_charged(
     api: httpx2.Client, organization: Organization, server: Server, sandbox: Sandbox
 ) -> None:

@@ -114,7 +114,7 @@ def headers_of(error: GatewayError) -> dict[str, str]:
     """What the error says to the client program rather than to its reader."""
     headers = {}
     retryable = error.retryable or (isinstance(error, BudgetExceeded) and error.in_flight)
-    if error.status in (402, 429, 503):
+    if error.status in (402, 429) or error.status >= 500:
         headers["x-should-retry"] = "true" if retryable else "false"
     if error.retry_after_s is not None or retryable:
         headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)

@@ -29,6 +29,7 @@ from django.db import connection as django_connection
 
 from aigov import background, database
 from aigov.errors import (
+    AnswerBroken,
     BadRequest,
     BudgetExceeded,
     GatewayError,
@@ -43,7 +44,7 @@ HEADER = "Idempotency-Key"
 REPLAYED = "idempotency-replayed"
 KEPT_FOR = timedelta(hours=24)
 #: A run ends by its deadline; then it may still be settling, and wait for the database.
-GRACE_S = 15
+GRACE_S = 30
 #: For how long the end of a run is repeated while the database is away.
 END_REPEATED_FOR_S = 60.0
 LOOK_AFTER_S, LOOK_SLOWER_BY, LOOK_EVERY_S_MAX = 0.03, 1.5, 0.5
@@ -147,12 +148,13 @@ def must_be_replayed(error: GatewayError, *, paid: bool) -> bool:
     But where money was spent and a repetition can't end otherwise (a defect of ours after the provider's
     answer, a request that the second provider calls wrong after the first was paid), clients that repeat
     each 500 of their own accord would pay each time for nothing: they get the error again, at no cost.
-    Whoever wants to try all the same takes a new key. A reached cap is no such case: it can be raised.
+    Whoever wants to try all the same takes a new key. A reached cap is no such case: it can be raised; nor is
+    a stream that broke off: another one may come whole.
 
     Args:
         paid: whether the run has cost anything.
     """
-    return paid and not error.retryable and not isinstance(error, BudgetExceeded)
+    return paid and not error.retryable and not isinstance(error, BudgetExceeded | AnswerBroken)
 
 
 class Claim:

@@ -80,7 +80,7 @@ def _sampling(prompt: Prompt) -> dict[str, Any]:
 def _tools(prompt: Prompt) -> dict[str, Any]:
     return wire.given(
         tools=[_tool(tool) for tool in prompt.tools] or None,
-        tool_choice=None if prompt.tool_choice is None else _tool_choice(prompt.tool_choice),
+        tool_choice=_tool_choice(prompt.tool_choice) if prompt.tool_choice and prompt.tools else None,
         parallel_tool_calls=prompt.parallel_tool_calls,
     )
 

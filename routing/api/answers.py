@@ -61,13 +61,13 @@ def headers_of(completion: Completion) -> dict[str, str]:
 
 def headers_of_stream(course: Course) -> dict[str, str]:
     """The `x-ai-*` headers of a stream that has begun; its cost and confidence are known at its end alone."""
-    *ended, sending = course.attempts
+    sending = course.attempts[-1]
     return {
         "x-ai-model": sending.candidate.model,
         "x-ai-provider": sending.candidate.provider,
         "x-ai-route": sending.candidate.tier,
         "x-ai-cache": _cache_result(course),
-        "x-ai-fallbacks": str(sum(attempt.outcome == "failed" for attempt in ended)),
+        "x-ai-fallbacks": str(course.failures),
     }
 
 

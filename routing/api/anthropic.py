@@ -1,7 +1,7 @@
 """`/v1/messages`: for the official `anthropic` client, which only changes its base URL and key."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.http.response import HttpResponseBase
@@ -12,6 +12,7 @@ from aigov.api import ApiView
 from aigov.errors import GatewayError
 from aigov.organizations.models import Scope
 from aigov.web.errors import anthropic_body
+from providers.answers import arguments_object
 from providers.types import Delta, FinishReason, StreamStart, TextDelta, ToolCallDelta, Usage
 from routing.api.answers import sdk_extras
 from routing.api.anthropic_shapes import MessagesRequest, completion_request
@@ -20,7 +21,6 @@ from routing.api.shapes import read
 from routing.course import Answer, Completion, Course
 
 #: What Anthropic's documentation proposes for arguments that a model did not write as JSON.
-INVALID_JSON = "INVALID_JSON"
 _NOT_ENDED = {"stop_reason": None, "stop_sequence": None, "stop_details": None}
 _STOP_REASONS: dict[FinishReason, str] = {
     "stop": "end_turn",
@@ -50,6 +50,7 @@ class MessagesView(ApiView):
         )
 
 
+@dataclass(frozen=True)
 class AnthropicFace:
     """Anthropic's format."""
 
@@ -185,21 +186,12 @@ def _message(
 
 def _content(answer: Answer) -> list[dict[str, Any]]:
     text = [{"type": "text", "text": answer.content}] if answer.content else []
-    calls = (_tool_use(call.id, call.name, _input(call.arguments)) for call in answer.tool_calls)
+    calls = (_tool_use(call.id, call.name, arguments_object(call.arguments)) for call in answer.tool_calls)
     return [*text, *calls]
 
 
 def _tool_use(id: str | None, name: str | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "tool_use", "id": id, "name": name, "input": arguments, "caller": {"type": "direct"}}
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """The arguments as an object, which they need not be: a model wrote them."""
-    try:
-        found = json.loads(arguments or "{}")
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {INVALID_JSON: arguments}
 
 
 def _event(kind: str, **members: Any) -> bytes:

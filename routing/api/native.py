@@ -1,5 +1,6 @@
 """`/api/v1/completions`: the gateway's own face."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from django.http.response import HttpResponseBase
@@ -128,6 +129,7 @@ class CompletionView(ApiView):
         )
 
 
+@dataclass(frozen=True)
 class NativeFace:
     """The gateway's own format."""
 

@@ -77,7 +77,7 @@ async def answer(
         claim = await idempotency.begin(
             organization_id=principal.organization_id,
             key=key,
-            address=f"{request.path} {streamed=}",
+            address=f"{request.path} {face!r} {streamed=}",
             body=repr(asked).encode() if key else b"",
         )
         if isinstance(claim, Replay):
