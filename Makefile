@@ -7,7 +7,7 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
 UV := .venv/bin/uv
 # Where only pip is told how to reach a registry, uv fails and pip takes over.
-SYNC = $(UV) pip sync --quiet --python .venv/bin/python --require-hashes $(1) || \
+SYNC = $(UV) pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes $(1) || \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 export UV_SYSTEM_CERTS ?= 1
 # For a tool that reads the settings but needs no server.
@@ -21,7 +21,7 @@ run: runtime
 
 test: develop browser lint
 	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n 2
+	.venv/bin/coverage run -m pytest -n 3
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 	.venv/bin/coverage report --include=budgets/ledger.py,providers/pricing.py,routing/policy.py --fail-under=100

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from providers.answers import arguments_object, instruction, wrapper_schema
-from providers.types import Image, Part, ProviderRequest, Text, Tool, ToolCall, ToolResult, Usage
+from providers.types import Image, Part, ProviderRequest, Text, Tool, ToolCall, Usage
 
 #: Tokens around each message: OpenAI's documented count is 3, and 3 once for the answer's start. Anthropic's
 #: is of the same size. More than double it, so that a change of format does no harm.
@@ -177,7 +177,7 @@ def _part_bound(part: Part, provider: str) -> int:
             # A large number may be longer as the object has it than as the model wrote it.
             tokens = _text_bytes(part.id + part.name + part.arguments)
             tokens += _json_bytes(arguments_object(part.arguments))
-        case ToolResult():
+        case _:
             tokens = _text_bytes(part.call_id)
             tokens += sum(_part_bound(each, provider) for each in part.content)
     return tokens + TOKENS_PER_PART

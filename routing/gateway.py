@@ -135,7 +135,7 @@ async def _ask(course: Course, tier: Tier) -> Answer:
                 raise AnswerBroken(error.message) from error
             if not error.failover:
                 raise BadRequest(error.message, param=error.param, code="provider_refused") from error
-    raise NoProviderAvailable(f"No provider has answered with its {tier} model.", retry_after_s=1)
+    raise NoProviderAvailable(f"No provider can answer with a {tier} model now.", retry_after_s=1)
 
 
 def _may_try(course: Course) -> bool:
@@ -187,6 +187,7 @@ async def _attempt(course: Course, candidate: Candidate, give_up_at: float) -> A
         raise
     except BaseException:
         # A defect of ours, or a hedge that lost: the call may have been billed all the same.
+        attempt.latency_ms = _ms_since(sent)
         await charging.charge_unknown(course, attempt, hold)
         raise
     attempt.latency_ms = _ms_since(sent)

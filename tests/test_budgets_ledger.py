@@ -487,6 +487,22 @@ async def test_a_hold_whose_taking_was_lost_on_the_way_back_is_voided(
     assert await in_thread(figures)(organization) == (0, 0)
 
 
+async def test_a_database_that_stays_away_leaves_a_lost_hold_to_its_expiry(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    def away(**_: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        raise database.unavailable()
+
+    settings.HOLD_LIFETIME_S = 1
+    monkeypatch.setattr(database, "connection", away)
+    await ledger._void_unknown(uuid4())
+    assert tries == 1 / background.REPEAT_EVERY_S
+
+
 async def test_without_a_connection_there_is_nothing_to_void(
     organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:

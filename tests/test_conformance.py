@@ -383,7 +383,8 @@ def test_the_live_run_from_its_start_to_its_end(world: World, tmp_path: Path) ->
     world.control.reset()
     keys = {"OPENAI_API_KEY": "sandbox", "OPENAI_BASE_URL": f"{world.direct.address}/v1"}
     unset = dict.fromkeys(PROVIDERS, "")
-    done = run_live({**unset, **keys, "AIGOV_DATA_DIR": str(tmp_path), "LIVE_OPENAI_MODEL": "gpt-4.1-mini"})
+    own = {"AIGOV_DATA_DIR": str(tmp_path), "LIVE_OPENAI_MODEL": "gpt-4.1-mini"}
+    done = run_live({**unset, **keys, **own}, "Plain text", "Tools: a call")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("Asking gpt-4.1-mini through http://127.0.0.1:")
     assert "FAILED" not in done.stdout and "claude" not in done.stdout
@@ -391,9 +392,9 @@ def test_the_live_run_from_its_start_to_its_end(world: World, tmp_path: Path) ->
     assert (tmp_path / "live").is_dir()
 
 
-def run_live(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_live(variables: dict[str, str], *features: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.conformance.live"],
+        [sys.executable, "-m", "tests.conformance.live", *features],
         env={**os.environ, **variables},
         cwd=SOURCE_FOLDER,
         capture_output=True,

@@ -91,6 +91,13 @@ def test_a_value_that_was_set_applies_at_once_and_falls_back_when_removed(api: h
     assert effective(api, THRESHOLD) == {"value": 0.7, "source": "default"}
 
 
+def test_why_a_value_is_removed_may_stand_in_the_body(api: httpx2.Client, organization: Organization) -> None:
+    put(api, THRESHOLD, 0.8)
+    body = {"scope": "organization", "reason": "back to the rule"}
+    assert api.request("DELETE", f"/api/v1/settings/{THRESHOLD}", json=body).status_code == 200
+    assert AuditEntry.objects.filter(organization=organization).latest("id").reason == "back to the rule"
+
+
 def test_removing_what_is_not_set_is_no_error(api: httpx2.Client) -> None:
     assert api.delete(f"/api/v1/settings/{THRESHOLD}").status_code == 200
 

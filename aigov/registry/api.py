@@ -140,9 +140,11 @@ class SettingOfKey(ApiView):
         responses={200: EffectiveValueOfKey},
     )
     async def delete(self, request: Request, key: str) -> Response:
-        """Answers with what applies now; also where nothing was set."""
+        """Answers with what applies now; also where nothing was set. Scope, user and reason may stand in the
+        query or, as with `PUT`, in a JSON body."""
         find(key)
-        given = _valid(SettingRemoval(data=request.query_params))
+        body = request.data if isinstance(request.data, dict) else {}
+        given = _valid(SettingRemoval(data={**request.query_params.dict(), **body}))
         await sync_to_async(_remove)(_caller(request), key, given)
         return await _applying_now(_caller(request), key, given["user"])
 

@@ -11,7 +11,7 @@ called, the label is one of the labels, the end is the right one, tokens were co
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -69,8 +69,12 @@ class Tally:
             print(f"FAILED  {what}: {wrong}", flush=True)
 
 
-def main() -> int:
-    """The exit status: 0 where all is well, or there is nobody to ask."""
+def main(*features: str) -> int:
+    """The exit status: 0 where all is well, or there is nobody to ask.
+
+    Args:
+        features: of the cases to ask; without any, all are asked.
+    """
     environment = Environment(SOURCE_FOLDER / ".env")
     if not environment.providers():
         print(NO_KEYS)
@@ -84,13 +88,13 @@ def main() -> int:
             ) as service,
             opened() as loop,
         ):
-            return run(service, loop)
+            return run(service, loop, features)
     except NoService as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def run(service: Service, loop: Loop) -> int:
+def run(service: Service, loop: Loop, features: Sequence[str] = ()) -> int:
     """Asks everything, and tells what came of it."""
     models = models_of(service)
     print(
@@ -99,6 +103,8 @@ def run(service: Service, loop: Loop) -> int:
     clients, tally = loop.clients(service.address, service.key), Tally()
     spent_before = spent(service)
     for call in calls_of(models):
+        if features and call.case.feature not in features:
+            continue
         try:
             tally.note(call, outcome(loop, clients, service, call))
         except CapReached:
@@ -220,4 +226,4 @@ def wrong_books(service: Service) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
