@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else is put into .venv.
 
 .DEFAULT_GOAL := demo
-.PHONY: demo run test test-live test-old-clients bench soak lint lock clean browser runtime develop
+.PHONY: demo run test test-live test-old-clients bench bench-faults soak lint lock clean browser runtime develop
 
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
@@ -21,7 +21,7 @@ run: runtime
 
 test: develop browser lint
 	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n 3
+	.venv/bin/coverage run -m pytest -n 3 --dist loadgroup
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 	.venv/bin/coverage report --include=budgets/ledger.py,providers/pricing.py,routing/policy.py --fail-under=100
@@ -44,7 +44,13 @@ lint: develop
 bench: develop
 	.venv/bin/python -m tests.bench
 
-# Long: a million operations on the ledger, and fifty processes killed in mid-call.
+# What it costs that a provider fails, and a thousand streams at once.
+bench-faults: develop
+	.venv/bin/python -m tests.bench.fault_table
+	.venv/bin/python -m tests.bench.outage
+	.venv/bin/python -m tests.bench.streams
+
+# Long: a million operations on the ledger, fifty processes killed in mid-call, ten thousand clients that go.
 soak: develop
 	.venv/bin/python -m pytest -s tests/soak/soak_*.py
 

@@ -6,8 +6,9 @@ providers' connections; at the end calls in flight are finished and settled befo
 
 import gc
 import os
+import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from django.core.asgi import get_asgi_application
@@ -50,6 +51,7 @@ async def lifespan() -> AsyncIterator[None]:
         breaker_opened(),
     ):
         _settle_memory()
+        _allow_open_files()
         try:
             yield
         finally:
@@ -64,6 +66,13 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets us: a stream has two connections, and often 1,024 is all that is preset."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # where what is allowed has no end, the system may still have one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:

@@ -227,7 +227,8 @@ async def _listened(
                 if isinstance(item, StreamStart):
                     course.stream_start = item
                 else:
-                    await listener.send(item, until=course.deadline - DRAIN_S)
+                    # In time to drain it before the deadline, which would blame the model for a slow client.
+                    await listener.send(item, until=course.deadline - 2 * DRAIN_S)
     except TimeoutError as error:
         raise Deserted("nobody listens to the answer any more") from error
     raise Malformed("the stream has ended without an answer")

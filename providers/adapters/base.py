@@ -21,7 +21,7 @@ import httpx2
 from aigov.web.renderers import json_bytes
 from providers.adapters import faults
 from providers.adapters.streaming import UNREADABLE, StreamedAnswer, StreamReading, Timer
-from providers.adapters.transport import STREAM_HEADERS
+from providers.adapters.transport import CONNECT_TIMEOUT_S, STREAM_HEADERS
 from providers.answers import Asked, ask
 from providers.errors import CallerError, Malformed, NotSent
 from providers.features import unsupported
@@ -29,6 +29,8 @@ from providers.types import ProviderReply, ProviderRequest, StreamItem
 
 #: Models of which a process remembers what they refuse.
 LEARNED_MAX = 1_000
+#: Who took so long to see that a connection did not come about was busy itself, or had none free.
+OWN_DELAY_S = 1.4 * CONNECT_TIMEOUT_S
 
 T = TypeVar("T")
 
@@ -190,6 +192,21 @@ class SdkAdapter(abc.ABC):
         )
 
     async def _send(self, content: bytes, timer: Timer, *, stream: bool) -> httpx2.Response:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            return await self._send_once(content, timer, stream=stream)
+        except NotSent as error:
+            if error.kind != "connect_timeout" or clock() - begun < OWN_DELAY_S:
+                raise
+        # The time-out itself came late: this process had no time to connect. Nothing was sent.
+        try:
+            return await self._send_once(content, timer, stream=stream)
+        except NotSent as error:
+            error.blames_model = error.kind != "connect_timeout"
+            raise
+
+    async def _send_once(self, content: bytes, timer: Timer, *, stream: bool) -> httpx2.Response:
         if timer.until <= asyncio.get_running_loop().time():
             raise NotSent(f"no time was left to ask {self.name}", provider=self.name, kind="no_time_left")
         options = {"headers": STREAM_HEADERS} if stream else {}

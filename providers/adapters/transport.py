@@ -4,13 +4,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
+from django.conf import settings
 
 from providers.adapters import faults
 
 CONNECT_TIMEOUT_S = 0.25
 #: For a connection in all: waiting for a free one, DNS, TCP and TLS. What comes later may have been billed.
 POOL_TIMEOUT_S = 0.5
-CONNECTIONS_MAX = 1_000
+#: To one provider: as many as a process has requests under way, and a few for probes. Who waited in vain for
+#: one would take the provider for dead.
+CONNECTIONS_MAX = settings.IN_FLIGHT_MAX + 100
 #: Shorter than the providers', so that no request goes into a connection that is just being closed.
 KEEPALIVE_S = 15.0
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
