@@ -21,7 +21,7 @@ run: runtime
 
 test: develop browser lint
 	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n 3 --dist loadgroup
+	.venv/bin/coverage run -m pytest -n 2 --dist loadgroup
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 	.venv/bin/coverage report --include=budgets/ledger.py,providers/pricing.py,routing/policy.py --fail-under=100

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -118,21 +119,26 @@ async def play(
     """Those that wait for a timer all at once, then the others, and those that shut a door at last."""
     found: dict[Case, Heard] = {}
 
-    async def one(case: Case, at_once: asyncio.Semaphore) -> None:
-        body = world.question(case.face, case.text, user=case.name, stream=case.stream)
-        async with at_once, world.client(url, keys[case.first]) as api:
-            found[case] = await world.heard(api, case.face, body)
-
     async def all_of(cases: list[Case], at_once: int) -> None:
         turn = asyncio.Semaphore(at_once)
-        await asyncio.gather(*(one(case, turn) for case in cases))
 
-    await all_of([case for case in CASES if case.fault.timed], at_once=len(CASES))
-    await all_of([case for case in CASES if case.fault.mode and not case.fault.timed], at_once=AT_ONCE)
-    for first in PROVIDERS:
-        with world.shut(sandbox, ports[first]):
-            refused = [case for case in CASES if not case.fault.mode and case.first == first]
-            await all_of(refused, at_once=AT_ONCE)
+        async def one(case: Case) -> None:
+            body = world.question(case.face, case.text, user=case.name, stream=case.stream)
+            async with turn:
+                found[case] = await world.heard(clients[case.first], case.face, body)
+
+        await asyncio.gather(*map(one, cases))
+
+    async with AsyncExitStack() as stack:
+        clients = {
+            first: await stack.enter_async_context(world.client(url, keys[first])) for first in PROVIDERS
+        }
+        await all_of([case for case in CASES if case.fault.timed], at_once=len(CASES))
+        await all_of([case for case in CASES if case.fault.mode and not case.fault.timed], at_once=AT_ONCE)
+        for first in PROVIDERS:
+            with world.shut(sandbox, ports[first]):
+                refused = [case for case in CASES if not case.fault.mode and case.first == first]
+                await all_of(refused, at_once=AT_ONCE)
     return found
 
 
