@@ -22,18 +22,16 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aigov import valkey
 from aigov.web.renderers import json_bytes
 from routing import policy
 from routing.candidates import wants_confidence
 from routing.course import Answer, Course
 from routing.policy import Route
 
-CONNECTIONS_MAX = 500
 WAIT_S = 0.1
 LEFT_ALONE_S = 1.0
 LOOK_EVERY_S = 0.03
@@ -223,17 +221,9 @@ def _cache() -> AnswerCache:
 @asynccontextmanager
 async def cache_opened() -> AsyncIterator[None]:
     """Opens the running loop's cache for the time of the block. Valkey may be down."""
-    # Not the pool that waits for a free connection: under load it costs more than the command.
-    pool = ConnectionPool.from_url(
-        settings.REDIS_URL,
-        max_connections=CONNECTIONS_MAX,
-        socket_timeout=None,
-        socket_connect_timeout=None,
-        retry=Retry(NoBackoff(), 0),
-    )
     loop = asyncio.get_running_loop()
-    async with Redis.from_pool(pool) as valkey:
-        _caches[loop] = AnswerCache(valkey)
+    async with valkey.opened() as connections:
+        _caches[loop] = AnswerCache(connections)
         try:
             yield
         finally:

@@ -22,17 +22,15 @@ from typing import Self
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from aigov import valkey
 from aigov.errors import Overloaded, RateLimited
 from aigov.organizations.principals import Principal
 from aigov.registry.snapshot import settings_for
 from aigov.web import keys
 
-CONNECTIONS_MAX = 500
 WAIT_S = 0.5
 LEFT_ALONE_S = 2.0
 OVERLOADED_RETRY_AFTER_S = 1
@@ -239,16 +237,9 @@ _rates: WeakKeyDictionary[asyncio.AbstractEventLoop, RequestRates] = WeakKeyDict
 @asynccontextmanager
 async def rates_opened() -> AsyncIterator[None]:
     """Opens the running loop's way to the rates for the time of the block. Valkey may be down."""
-    pool = ConnectionPool.from_url(
-        settings.REDIS_URL,
-        max_connections=CONNECTIONS_MAX,
-        socket_timeout=None,
-        socket_connect_timeout=None,
-        retry=Retry(NoBackoff(), 0),
-    )
     loop = asyncio.get_running_loop()
-    async with Redis.from_pool(pool) as valkey:
-        _rates[loop] = RequestRates(valkey)
+    async with valkey.opened() as connections:
+        _rates[loop] = RequestRates(connections)
         try:
             yield
         finally:
