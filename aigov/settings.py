@@ -67,6 +67,7 @@ INSTALLED_APPS = [
     "providers",
     "budgets",
     "routing",
+    "kpis",
     "aigov",
 ]
 MIDDLEWARE = [

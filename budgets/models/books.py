@@ -157,6 +157,9 @@ class CostRecord(Charged):
     corrects = models.ForeignKey(
         "self", models.PROTECT, null=True, related_name="corrections", verbose_name=_("corrects")
     )
+    request = models.ForeignKey(
+        "ApprovalRequest", models.PROTECT, null=True, related_name="records", verbose_name=_("request")
+    )
     created_at = models.DateTimeField(_("at"))
     held_eur = EuroField(_("held"), default=0)
     cost_eur = EuroField(_("cost"))
@@ -164,6 +167,7 @@ class CostRecord(Charged):
     eur_per_usd = models.DecimalField(_("euro per USD"), max_digits=18, decimal_places=10, null=True)
     estimated = models.BooleanField(_("estimated"), default=False)
     overrun = models.BooleanField(_("over the hold"), default=False)
+    late = models.BooleanField(_("late: of a closed month"), default=False, db_default=False)
     reason = models.CharField(_("why"), max_length=200, blank=True)
     service_tier = models.CharField(_("service tier"), max_length=32, blank=True)
     provider_request_id = models.CharField(_("provider's request"), max_length=100, blank=True)
@@ -182,8 +186,10 @@ class CostRecord(Charged):
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(hold_id__isnull=False, corrects__isnull=True, cost_eur__gte=0)
-                | Q(hold_id__isnull=True, corrects__isnull=False),
+                condition=Q(
+                    hold_id__isnull=False, corrects__isnull=True, request__isnull=True, cost_eur__gte=0
+                )
+                | (Q(hold_id__isnull=True) & (Q(corrects__isnull=False) | Q(request__isnull=False))),
                 name="cost_record_charges_or_corrects",
             ),
             models.CheckConstraint(
