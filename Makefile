@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and make; everything else is put into .venv.
 
 .DEFAULT_GOAL := demo
-.PHONY: demo run test test-live test-old-clients bench bench-faults soak lint lock clean browser runtime develop
+.PHONY: demo run test test-live test-old-clients bench bench-faults soak lint lock messages clean browser runtime develop
 
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
@@ -66,6 +66,11 @@ lock: .venv/bootstrapped
 	$(UV) pip compile -q --universal --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
 	$(UV) pip compile -q --universal --generate-hashes --no-header --no-annotate --group dev pyproject.toml \
 		-o requirements-dev.txt
+
+# The texts for translation into German (needs GNU gettext), and what the service reads of them.
+messages: develop
+	.venv/bin/python manage.py makemessages -l de --no-location --no-wrap -i .venv -i tests -v 0
+	.venv/bin/python -c "import polib; d = 'aigov/locale/de/LC_MESSAGES/django.'; polib.pofile(d + 'po').save_as_mofile(d + 'mo')"
 
 clean:
 	rm -rf .venv .data .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,37 @@
+"""The texts of django-unfold that our pages show. It brings no translations, so our catalogue has them."""
+
+from django.utils.translation import gettext_noop as _
+
+TEXTS = (
+    _("Choose file to upload"),
+    _("Click to download"),
+    _("Dark"),
+    _("Date"),
+    _("Expand row"),
+    _("False"),
+    _("General"),
+    _("Go back"),
+    _("Light"),
+    _("Loading more results..."),
+    _("More actions"),
+    _("Next"),
+    _("No data"),
+    _("No recent searches"),
+    _("No results found"),
+    _("No results matching your query"),
+    _("Previous"),
+    _("Recent searches"),
+    _("Reset filters"),
+    _("Run"),
+    _("Search apps and models..."),
+    _("Select action"),
+    _("Select value"),
+    _("Submit"),
+    _("System"),
+    _("This page yielded into no results. Create a new item or reset your filters."),
+    _("Toggle password visibility"),
+    _("True"),
+    _("Type to search"),
+    _("Welcome"),
+    _("You have been successfully logged out from the administration"),
+)
