@@ -1,5 +1,14 @@
 """The tables of this room, by what they are about."""
 
+from budgets.models.alerts import (
+    Alert,
+    AlertDelivery,
+    AlertDestination,
+    AlertKind,
+    Channel,
+    DeliveryState,
+    Severity,
+)
 from budgets.models.approvals import ApprovalRequest, RequestKind, RequestState
 from budgets.models.books import (
     BudgetAccount,
@@ -12,9 +21,15 @@ from budgets.models.books import (
 )
 
 __all__ = [
+    "Alert",
+    "AlertDelivery",
+    "AlertDestination",
+    "AlertKind",
     "ApprovalRequest",
     "BudgetAccount",
+    "Channel",
     "CostRecord",
+    "DeliveryState",
     "EuroField",
     "FxRate",
     "Hold",
@@ -22,4 +37,5 @@ __all__ = [
     "RequestKind",
     "RequestState",
     "Scope",
+    "Severity",
 ]
