@@ -22,6 +22,26 @@ app.conf.beat_schedule = {
         "schedule": 600.0,
         "options": {"expires": 600.0},
     },
+    "evaluate-alerts": {
+        "task": "budgets.tasks.evaluate_alerts",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "notice-refusals": {
+        "task": "routing.tasks.notice_refusals",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "evaluate-days": {
+        "task": "budgets.tasks.evaluate_days",
+        "schedule": 600.0,
+        "options": {"expires": 600.0},
+    },
+    "deliver-alerts": {
+        "task": "budgets.tasks.deliver_alerts",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

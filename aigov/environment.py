@@ -99,6 +99,13 @@ class Environment:
             raise SettingError(f"{name} must be a URL such as redis://host:6379/0.")
         return url
 
+    def url(self, name: str, *, default: str) -> str:
+        """A web address without a slash at its end."""
+        url = self.given(name) or default
+        if not _is_url(url, {"http", "https"}) and url != default:
+            raise SettingError(f"{name} must be a URL such as https://aigov.example.com.")
+        return url.rstrip("/")
+
     def email(self, name: str, *, default: str) -> dict[str, Any]:
         """Django's EMAIL_… settings for a URL such as smtp+tls://user:password@host:587."""
         try:

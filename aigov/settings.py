@@ -17,6 +17,8 @@ SECRET_KEY = env.secret_key("SECRET_KEY", kept_in=AIGOV_DATA_DIR / "secret_key")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 HOST = env.text("HOST", default="127.0.0.1")
 PORT = env.integer("PORT", default=8000, low=0, high=65535)
+# Where people reach us, for the links in mails.
+PUBLIC_URL = env.url("PUBLIC_URL", default=f"http://{HOST}:{PORT}")
 WEB_WORKERS = env.integer("WEB_WORKERS", default=2, low=1, high=64)
 
 # --- Requests and money
@@ -122,7 +124,12 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 # Files are served from where the apps keep them; there is nothing to collect.
 WHITENOISE_USE_FINDERS = True
 
+EMAIL_TIMEOUT = 10
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
+DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", default="aigov@localhost")
+
+# --- Webhooks: hosts of the operator's own network that may be asked, too (`aigov.web.outbound`)
+OUTBOUND_TRUSTED_HOSTS = frozenset(env.words("OUTBOUND_TRUSTED_HOSTS", default=[]))
 
 # The largest body that is read, in bytes (`aigov.web.parsers`, `aigov.web.body_limit`).
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024

@@ -36,6 +36,7 @@ from aigov.organizations.tenant_admin import (
     reason_field,
     two_lines,
 )
+from budgets import admin_alerts  # noqa: F401  it registers its pages
 from budgets.admin_months import LEDGER_PLACES, MonthFilter, month_text
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
 from budgets.models import CostRecord, FxRate, Hold

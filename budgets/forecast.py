@@ -4,24 +4,24 @@
 
 `level` is the cost of a week: the median of the past weeks' totals, moved along a trend once four whole weeks
 are known. The trend is the median of the slopes between all pairs of weeks (Theil and Sen), and fades by a
-tenth with each week ahead (the damped trend of Gardner and McKenzie, 1985). `share` is the weekday's part of a
-week, by the medians of its past days. Medians, so that one odd day moves nothing. With a single week known this
-is the seasonal naive method: the same day of last week (Hyndman and Athanasopoulos, Forecasting: Principles
-and Practice, 3rd edition, 5.2).
+tenth with each week ahead (the damped trend of Gardner and McKenzie, 1985). `share` is the weekday's part of
+a week, by the medians of its past days. Medians, so that one odd day moves nothing. With a single week known
+this is the seasonal naive method: the same day of last week (Hyndman and Athanasopoulos, Forecasting:
+Principles and Practice, 3rd edition, 5.2).
 
 The range comes from the residuals' empirical quantiles (ibid., 5.5): by how much past days missed what the
 pattern says of them. The sum of m days to come misses by
 
     q × √(m + π/2 × m²/n × (1 + 12 c² / (k² − 1)))
 
-where q is the 10 % or 90 % quantile of the residuals of n days in k weeks, and c how many weeks lie between the
-middle of these weeks and that of the days to come: m for the days themselves, the rest for what a line through
-k points does not know of its height and slope (the variance of a regression's prediction), π/2 because medians
-know less than means. Residuals of a fitted pattern are too small, by √(k / (k − 1)). docs/alerts.md says how
-often the range has held.
+where q is the 10 % or 90 % quantile of the residuals of n days in k weeks, and c how many weeks lie between
+the middle of these weeks and that of the days to come: m for the days themselves, the rest for what a line
+through k points does not know of its height and slope (the variance of a regression's prediction), π/2
+because medians know less than means. Residuals of a fitted pattern are too small, by √(k / (k − 1)).
+docs/alerts.md says how often the range has held.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -80,7 +80,7 @@ def forecast(daily: Sequence[Day], *, month: date, today: date) -> Forecast | No
     costs = dict(daily)
     spent = sum((cost for day, cost in daily if _same_month(day, month) and day <= today), ZERO)
     left = _days_left(month, today)
-    past = _past_days(costs, today)
+    past = days_before(costs, today)
     if not left:
         return Forecast(spent, spent, spent, _("The month is over: this is what it cost."), len(past))
     of_today = max(costs.get(today, ZERO), ZERO)
@@ -99,7 +99,7 @@ def _days_left(month: date, today: date) -> list[date]:
     return [first + timedelta(days=at) for at in range((next_month(month) - first).days)]
 
 
-def _past_days(costs: dict[date, Decimal], today: date) -> list[Decimal]:
+def days_before(costs: Mapping[date, Decimal], today: date) -> list[Decimal]:
     """What the whole days before `today` cost, in order, from the first one known; eight weeks at most."""
     first = max(min(costs), today - timedelta(days=WEEK * WEEKS_MAX))
     days = range(max((today - first).days, 0))
@@ -165,8 +165,10 @@ def _misses(
         residuals = [cost - level / WEEK for cost in known]
         too_small = Decimal(1)
     else:
-        lines = (level - slope * (weeks - 1 - at // WEEK) for at in range(len(known)))
-        residuals = [cost - line * shares[at % WEEK] for at, (cost, line) in enumerate(zip(known, lines))]
+        residuals = [
+            cost - (level - slope * (weeks - 1 - at // WEEK)) * shares[at % WEEK]
+            for at, cost in enumerate(known)
+        ]
         too_small = (Decimal(weeks) / (weeks - 1)).sqrt()
     scale = too_small * _scale(weeks, days)
     residuals.sort()
@@ -195,9 +197,9 @@ def _method(weeks: int) -> str:
         return _("Each day costs what the same weekday cost last week.")
     if weeks < TREND_WEEKS_MIN:
         return _("The usual cost of each weekday in the last %(weeks)d weeks.") % {"weeks": weeks}
-    return _("The usual cost of each weekday in the last %(weeks)d weeks, and the trend from week to week.") % {
-        "weeks": weeks
-    }
+    return _(
+        "The usual cost of each weekday in the last %(weeks)d weeks, and the trend from week to week."
+    ) % {"weeks": weeks}
 
 
 def _rounded(

@@ -1,4 +1,6 @@
-"""The settings that this room honours: the standing caps, by which months' accounts are opened."""
+"""The settings that this room honours: the standing caps, by which months' accounts are opened, and what
+alerts are raised for.
+"""
 
 from django.utils.translation import gettext_lazy as _
 
@@ -32,8 +34,50 @@ USE_CASE_MONTHLY_CAPS = Key(
     description=_("What single use cases may spend in a month, in euro, by the use case's name."),
     on_change=accounts.follow_standing_caps,
 )
+ALERT_THRESHOLDS = Key(
+    name="ai.budget.alert.thresholds",
+    type="array",
+    members="integer",
+    scopes=("global", "tenant", "organization"),
+    default=[50, 80, 95, 100],
+    schema={"items": {"minimum": 1, "maximum": 1000}, "maxItems": 20, "uniqueItems": True},
+    description=_("At which parts of a month's cap, in per cent, an alert is raised; none: an empty list."),
+)
+UNUSUAL_DAY_SCORE = Key(
+    name="ai.budget.alert.unusual_day.score",
+    type="number",
+    scopes=("global", "tenant", "organization"),
+    default=3.5,
+    schema={"minimum": 1, "maximum": 1000},
+    description=_("How far a day's cost must lie from the usual one to be unusual; higher is rarer."),
+)
+UNUSUAL_DAY_AMOUNT = Key(
+    name="ai.budget.alert.unusual_day.amount",
+    type="money",
+    scopes=("global", "tenant", "organization"),
+    default=5,
+    description=_("How much more than usual an unusual day must cost at least, in euro."),
+)
+UNUSUAL_DAY_DAYS = Key(
+    name="ai.budget.alert.unusual_day.days",
+    type="integer",
+    scopes=("global", "tenant", "organization"),
+    default=14,
+    schema={"minimum": 3, "maximum": 56},
+    description=_("How many days must be known before one can be unusual."),
+)
+PROVIDER_DOWN_AFTER = Key(
+    name="ai.providers.alert.down.after",
+    type="duration",
+    scopes=("global",),
+    default="PT5M",
+    description=_("For how long a provider's model must have failed until an alert is raised."),
+)
 
 
 def register_keys() -> None:
-    for key in (MONTHLY_CAP, USER_MONTHLY_CAP, USE_CASE_MONTHLY_CAPS):
+    for key in (
+        *(MONTHLY_CAP, USER_MONTHLY_CAP, USE_CASE_MONTHLY_CAPS, ALERT_THRESHOLDS, PROVIDER_DOWN_AFTER),
+        *(UNUSUAL_DAY_SCORE, UNUSUAL_DAY_AMOUNT, UNUSUAL_DAY_DAYS),
+    ):
         register(key)

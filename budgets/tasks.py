@@ -3,6 +3,7 @@
 from celery import shared_task
 
 from budgets import accounts, ledger
+from budgets.alerts import deliveries, evaluation
 
 
 @shared_task  # type: ignore[untyped-decorator]
@@ -15,3 +16,21 @@ def expire_holds() -> int:
 def open_months() -> None:
     """Opens the accounts of a month that has begun, so that finance sees it before the first call."""
     accounts.open_months()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def evaluate_alerts() -> None:
+    """Raises alerts for accounts, providers and overruns; every minute."""
+    evaluation.evaluate()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def evaluate_days() -> None:
+    """Raises alerts for forecasts and unusual days; every ten minutes."""
+    evaluation.evaluate_days()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def deliver_alerts() -> int:
+    """Brings alerts to people; every 15 s."""
+    return deliveries.deliver_due()

@@ -62,6 +62,7 @@ class State:
         successes, failures: within the running window of 30 s.
         opened_at, retry_at: None while it is closed.
         reason: the kind of failure that opened it.
+        down_since: when it opened first without a success since; None while it is closed.
     """
 
     state: Standing
@@ -71,6 +72,7 @@ class State:
     opened_at: datetime | None
     retry_at: datetime | None
     reason: str
+    down_since: datetime | None = None
 
 
 class Breaker:
@@ -314,6 +316,7 @@ def _state(circuit: Circuit, all_models: Circuit, now: float) -> State:
         opened_at=_instant(circuit.opened_at),
         retry_at=_instant(circuit.retry_at),
         reason=circuit.reason,
+        down_since=_instant(circuit.down_since),
     )
 
 

@@ -67,6 +67,7 @@ class Circuit:
         in_a_row: failures since the last success, whenever they were.
         openings: how often it opened without a success in between; the open time goes by it.
         opened_at: 0 while it is closed.
+        down_since: when it opened first without a success since; 0 while it is closed.
         reason: the kind of failure that opened it.
     """
 
@@ -76,6 +77,7 @@ class Circuit:
     in_a_row: int = 0
     openings: int = 0
     opened_at: float = 0.0
+    down_since: float = 0.0
     retry_at: float = 0.0
     reason: str = ""
     switch: Switch = "automatic"
@@ -182,7 +184,14 @@ def _trips(circuit: Circuit) -> bool:
 def _opened(circuit: Circuit, fault: Fault, now: float) -> Circuit:
     open_s = min(OPEN_S * 2.0 ** min(circuit.openings, 10), OPEN_MAX_S)
     openings = circuit.openings + 1
-    return replace(circuit, openings=openings, opened_at=now, retry_at=now + open_s, reason=fault.kind)
+    return replace(
+        circuit,
+        openings=openings,
+        opened_at=now,
+        down_since=circuit.down_since or now,
+        retry_at=now + open_s,
+        reason=fault.kind,
+    )
 
 
 def _held_open(circuit: Circuit, fault: Fault, until: float, now: float) -> Circuit:
@@ -190,7 +199,8 @@ def _held_open(circuit: Circuit, fault: Fault, until: float, now: float) -> Circ
     if stands == "open" and until <= circuit.retry_at:
         return circuit
     opened_at = circuit.opened_at if stands == "open" else now
-    return replace(circuit, opened_at=opened_at, retry_at=until, reason=fault.kind)
+    down_since = circuit.down_since or now
+    return replace(circuit, opened_at=opened_at, down_since=down_since, retry_at=until, reason=fault.kind)
 
 
 # --- As text

@@ -14,7 +14,7 @@ from aigov.errors import BudgetExceeded, BudgetUnavailable, ModelNotPriced
 from budgets import ledger
 from budgets.balances import balances
 from budgets.fx import FX_TABLE, Rate, to_eur
-from budgets.ledger import Charge, TrueCost
+from budgets.ledger import Balance, Charge, TrueCost
 from budgets.models import Scope
 from providers import pricing
 from providers.errors import ProviderError
@@ -71,13 +71,14 @@ async def take_hold(course: Course, attempt: Attempt, request: ProviderRequest) 
     return hold
 
 
-async def note_balance(course: Course) -> None:
-    """Reads the organization's figures, for an answer that costs nothing."""
+async def note_balance(course: Course) -> Balance:
+    """Reads the organization's figures, where no hold has told them."""
     principal = course.principal
     month = clock.month_of(clock.now(), principal.time_zone)
     found = await balances(organization_id=principal.organization_id, month=month, user="")
     course.balance = found[Scope.ORGANIZATION]
     course.resets_at = clock.month_start(clock.next_month(month), principal.time_zone)
+    return course.balance
 
 
 async def charge_answer(course: Course, attempt: Attempt, hold: Hold, reply: ProviderReply) -> None:

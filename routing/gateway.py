@@ -86,18 +86,21 @@ async def _anew(course: Course) -> Completion:
 
 
 async def _route(course: Course) -> tuple[Answer, Route]:
-    if policy.first_tier(course.policy, course.request) == "large":
+    needs_large = policy.first_tier(course.policy, course.request) == "large"
+    if needs_large and not await _is_small_only(course):
         return await _ask_large(course), "large"
     try:
         small = await _ask(course, "small")
     except NoProviderAvailable:
-        if not policy.may_escalate(course.request) or demotion.is_demoted(course):
+        if not policy.may_escalate(course.request) or await _stays_small(course):
             raise
         return await _ask_large(course), "large"
+    if needs_large:
+        return small, "degraded"
     if not policy.may_escalate(course.request) or policy.is_accepted(small.confidence, course.threshold):
         return small, "small"
     course.reject_answer()
-    if demotion.is_demoted(course):
+    if await _stays_small(course):
         return small, "degraded"
     try:
         return await _ask_large(course), "large"
@@ -106,6 +109,21 @@ async def _route(course: Course) -> tuple[Answer, Route]:
     except GatewayError:
         # Not affordable, or not to be had: the small answer is there, and paid.
         return small, "degraded"
+
+
+async def _stays_small(course: Course) -> bool:
+    """Whether the large model is not asked although the small one's answer is not enough."""
+    return demotion.is_demoted(course) or await _is_small_only(course)
+
+
+async def _is_small_only(course: Course) -> bool:
+    """Whether the month is so far spent that requests which leave the choice to us ask the small model only.
+
+    Costs nothing where the settings do not want it, or a hold has said how the month stands.
+    """
+    if course.policy.degraded_from is None or not policy.may_escalate(course.request):
+        return False
+    return policy.is_small_only(course.policy, course.balance or await charging.note_balance(course))
 
 
 async def _ask_large(course: Course) -> Answer:

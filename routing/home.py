@@ -18,6 +18,7 @@ from aigov import clock
 from aigov.money import ZERO
 from aigov.organizations.models import Organization
 from aigov.organizations.tenant_admin import count, euro_cell
+from budgets.admin_alerts import open_alerts
 from budgets.admin_months import month_text
 from budgets.models import BudgetAccount, Scope
 from budgets.months import MonthOfOrganization, left_in_total, this_month, total
@@ -33,6 +34,7 @@ def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     answering = _organizations(request, Decision)
     return {
         **context,
+        **open_alerts(request),
         "figures": _figures(rows) if rows else [],
         "month_title": _months_title(rows),
         "organizations": [_organization(row) for row in rows[:ORGANIZATIONS_SHOWN]],

@@ -38,6 +38,18 @@ DEMOTION_COOLDOWN = Key(
     default="PT30M",
     description=_("For how long a route asks only the small model after the large one was not to be had."),
 )
+DEGRADED_FROM = Key(
+    name="ai.budget.degraded.from",
+    type="number",
+    nullable=True,
+    scopes=WIDE,
+    default=None,
+    schema={"minimum": 0, "maximum": 100},
+    description=_(
+        "From which part of the month's cap on, in per cent, spent and held, requests with tier auto ask the"
+        " small model only. Empty: never."
+    ),
+)
 CACHE_TTL = Key(
     name="ai.cache.ttl",
     type="duration",
@@ -104,7 +116,7 @@ ANTHROPIC_MODELS = Key(
 
 def register_keys() -> None:
     for key in (
-        *(THRESHOLD, LARGE_USE_CASES, DEMOTION_COOLDOWN, CACHE_TTL, MAX_OUTPUT_TOKENS),
+        *(THRESHOLD, LARGE_USE_CASES, DEMOTION_COOLDOWN, DEGRADED_FROM, CACHE_TTL, MAX_OUTPUT_TOKENS),
         *(PROVIDER_ORDER, FIRST_CONTENT_TIMEOUT, HEDGE_AFTER, OPENAI_MODELS, ANTHROPIC_MODELS),
     ):
         register(key)

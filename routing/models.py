@@ -49,6 +49,12 @@ class Decision(models.Model):
                 name="decision_figures",
             ),
             models.Index(fields=["-created_at"], name="decision_by_time"),
+            # The few that a cap has refused, of which finance is told.
+            models.Index(
+                fields=["created_at"],
+                condition=models.Q(error_code__endswith="_budget_exceeded"),
+                name="decision_refused_by_cap",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Literal
 
 from aigov.errors import NotFound
 from aigov.registry.effective import Settings
+from budgets.ledger import Balance
 from providers.types import Tier
 from routing.requests import CompletionRequest
 
@@ -26,6 +28,7 @@ class Policy:
         first_content_timeout_s: after so many seconds without a word a streaming model is given up.
         cache_ttl_s: for how many seconds an answer is given again; 0: never.
         demotion_cooldown: for how long a route asks only the small model once it could not escalate.
+        degraded_from: from so many per cent of the month's cap on, only the small model; None: never.
         provider_order: who is asked first, and who next.
         models: by provider and tier.
     """
@@ -37,6 +40,7 @@ class Policy:
     first_content_timeout_s: float
     cache_ttl_s: int
     demotion_cooldown: timedelta
+    degraded_from: Decimal | None
     provider_order: tuple[str, ...]
     models: Mapping[str, Mapping[str, str]]
 
@@ -47,12 +51,13 @@ def policy_of(settings: Settings, *, organization_id: int, user: str) -> Policy:
     def value(name: str) -> object:
         return settings.value(name, organization_id=organization_id, user=user)
 
-    hedge_after = value("ai.providers.hedge.after")
+    hedge_after, degraded_from = value("ai.providers.hedge.after"), value("ai.budget.degraded.from")
     return Policy(
         threshold=value("ai.routing.confidence.threshold"),  # type: ignore[arg-type]
         large_use_cases=frozenset(value("ai.routing.large.use_cases")),  # type: ignore[call-overload]
         max_output_tokens=value("ai.completion.max_output_tokens"),  # type: ignore[arg-type]
         demotion_cooldown=value("ai.routing.demotion.cooldown"),  # type: ignore[arg-type]
+        degraded_from=None if degraded_from is None else Decimal(str(degraded_from)),
         hedge_after_s=None if hedge_after is None else hedge_after.total_seconds(),  # type: ignore[attr-defined]
         first_content_timeout_s=value("ai.providers.first_content.timeout").total_seconds(),  # type: ignore[attr-defined]
         cache_ttl_s=int(value("ai.cache.ttl").total_seconds()),  # type: ignore[attr-defined]
@@ -83,6 +88,13 @@ def first_tier(policy: Policy, request: CompletionRequest) -> Tier:
 def may_escalate(request: CompletionRequest) -> bool:
     """Whether the large model may be asked after the small one: only where the choice was left to us."""
     return request.tier == "auto" and request.model is None
+
+
+def is_small_only(policy: Policy, balance: Balance) -> bool:
+    """Whether so much of the organization's cap is spent and held that only the small model is asked."""
+    if policy.degraded_from is None or balance.cap_eur is None:
+        return False
+    return (balance.spent_eur + balance.held_eur) * 100 >= balance.cap_eur * policy.degraded_from
 
 
 def is_judged(tier: Tier, request: CompletionRequest) -> bool:

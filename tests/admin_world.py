@@ -21,7 +21,17 @@ from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization,
 from aigov.organizations.tenant_admin import TenantAdmin
 from aigov.registry.models import SettingValue
 from aigov.registry.values import set_value
-from budgets.models import BudgetAccount, CostRecord, Hold
+from budgets.alerts.destinations import add_destination
+from budgets.alerts.raising import raise_alert
+from budgets.models import (
+    Alert,
+    AlertDelivery,
+    AlertDestination,
+    AlertKind,
+    BudgetAccount,
+    CostRecord,
+    Hold,
+)
 from routing.models import Decision
 from tests.conftest import Server, month_account
 from tests.ledger_world import charge_of, reserve
@@ -98,6 +108,14 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
     with httpx2.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as api:
         answer = api.post("/api/v1/completions", json={**asking, "use_case": "lead"}).json()
     hold_id = in_server(server, reserve(charge_of(organization), "1", lifetime_s=3600))
+    destination, _secret = add_destination(
+        organization=organization, channel="mail", name="d", address="d@example.com", acting="the tests"
+    )
+    usual = {"cost_eur": "9.000000000", "usual_eur": "1.000000000", "score": "9.9"}
+    alert = raise_alert(
+        organization=organization, kind=AlertKind.UNUSUAL_DAY, period="2026-11-23", key="", figures=usual
+    )
+    assert alert is not None
     entry = write_audit_entry(organization=organization, acting="the tests", action="x.y", target="a test")
     return {
         Tenant: organization.tenant,
@@ -110,6 +128,9 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
         BudgetAccount: month_account(organization),
         Hold: Hold.objects.get(pk=hold_id),
         CostRecord: CostRecord.objects.filter(completion_id=answer["id"]).earliest("id"),
+        AlertDestination: destination,
+        Alert: alert,
+        AlertDelivery: alert.deliveries.get(),
         Decision: Decision.objects.get(pk=answer["id"]),
     }
 

@@ -16,7 +16,15 @@ from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization,
 from aigov.registry.models import SettingValue
 from aigov.registry.values import set_value
 from budgets import ledger
-from budgets.models import BudgetAccount, CostRecord, FxRate, Hold
+from budgets.models import (
+    Alert,
+    AlertDelivery,
+    AlertDestination,
+    BudgetAccount,
+    CostRecord,
+    FxRate,
+    Hold,
+)
 from providers.models import Price
 from routing.models import Decision
 from tests.admin_world import (
@@ -40,9 +48,10 @@ OURS = "Ours & only ours"
 MODELS = (
     *(Tenant, Organization, Member, User, ApiKey, AuditEntry, SettingValue),
     *(BudgetAccount, Hold, CostRecord, FxRate, Decision, Price),
+    *(Alert, AlertDestination, AlertDelivery),
 )
 SHARED = (FxRate, Price)
-READ_ONLY = (Hold, CostRecord, Decision, AuditEntry)
+READ_ONLY = (Hold, CostRecord, Decision, AuditEntry, Alert, AlertDelivery)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +107,8 @@ def test_a_stranger_does_not_get_at_ours_by_a_filter_or_the_history(
     ours: Ours, make_organization: Callable[..., Organization]
 ) -> None:
     client = as_role("admin", make_organization())
-    for model in (BudgetAccount, CostRecord, Decision, ApiKey, AuditEntry, SettingValue, Member, Hold):
+    organizations_own = (BudgetAccount, CostRecord, Decision, ApiKey, AuditEntry, SettingValue, Member, Hold)
+    for model in (*organizations_own, Alert, AlertDestination, AlertDelivery):
         row = ours[1][model]
         listed = client.get(f"{list_page(model)}?organization={ours[0].pk}")
         assert change_page(row) not in text_of(listed)
@@ -107,7 +117,11 @@ def test_a_stranger_does_not_get_at_ours_by_a_filter_or_the_history(
 
 @pytest.mark.parametrize(
     ("model", "button"),
-    [(ApiKey, "revoke"), (Member, "remove"), (SettingValue, "remove"), (User, "new-password")],
+    [
+        *((ApiKey, "revoke"), (Member, "remove"), (SettingValue, "remove"), (User, "new-password")),
+        *((Alert, "acknowledge"), (AlertDestination, "remove"), (AlertDestination, "test")),
+        (AlertDelivery, "send-again"),
+    ],
 )
 def test_a_stranger_presses_no_button_of_ours(
     model: type[Model],

@@ -17,6 +17,7 @@ POLICY = Policy(
     first_content_timeout_s=15.0,
     cache_ttl_s=60,
     demotion_cooldown=timedelta(minutes=30),
+    degraded_from=None,
     threshold=0.7,
     large_use_cases=frozenset({"contracts"}),
     max_output_tokens=1024,

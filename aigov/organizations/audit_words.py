@@ -18,6 +18,12 @@ from aigov.money import euro_for_people
 NOTHING = "–"
 
 ACTIONS: Mapping[str, Any] = {
+    "alert.acknowledge": gettext_lazy("Alert acknowledged"),
+    "alert.send_again": gettext_lazy("Alert sent again"),
+    "alert_destination.add": gettext_lazy("Destination of alerts added"),
+    "alert_destination.change": gettext_lazy("Destination of alerts changed"),
+    "alert_destination.remove": gettext_lazy("Destination of alerts removed"),
+    "alert_destination.test": gettext_lazy("Test alert sent"),
     "api_key.create": gettext_lazy("API key made"),
     "api_key.revoke": gettext_lazy("API key revoked"),
     "budget.cap_changed": gettext_lazy("Cap changed"),

@@ -18,7 +18,14 @@ from aigov.organizations.models import Organization, Role, User
 AnyUser = User | AnonymousUser
 
 _MONEY = ("budgets.budgetaccount", "budgets.hold", "budgets.costrecord", "budgets.fxrate", "providers.price")
-_WORK = ("organizations.organization", "routing.decision", *_MONEY)
+_ALERTS = ("budgets.alert", "budgets.alertdestination", "budgets.alertdelivery")
+_WORK = ("organizations.organization", "routing.decision", *_MONEY, *_ALERTS)
+#: Of those who see to money.
+_SEES_TO_ALERTS = {
+    "budgets.alert": ("view", "acknowledge"),
+    "budgets.alertdestination": ("view", "add", "change", "delete"),
+    "budgets.alertdelivery": ("view", "resend"),
+}
 _PEOPLE = ("organizations.member", "organizations.user", "organizations.apikey")
 _RULES = ("registry.settingvalue", "organizations.auditentry")
 _EVERYTHING = (*_WORK, *_PEOPLE, *_RULES)
@@ -30,10 +37,12 @@ TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
     Role.FINANCE: {
         **dict.fromkeys((*_WORK, *_RULES), ("view",)),
         "budgets.budgetaccount": ("view", "change"),
+        **_SEES_TO_ALERTS,
     },
     Role.ADMIN: {
         **dict.fromkeys(_EVERYTHING, ("view",)),
         "budgets.budgetaccount": ("view", "change"),
+        **_SEES_TO_ALERTS,
         "organizations.organization": ("view", "change"),
         "organizations.member": ("view", "add", "change", "delete"),
         "organizations.apikey": ("view", "add", "change"),

@@ -3,6 +3,8 @@
 Everything goes through the client's key, which is not kept: its row is found by a keyed hash, and the answer
 is encrypted (AES-256-GCM) under a key that is derived from it and from `SECRET_KEY`. So a copy of the
 database shows nothing; with `SECRET_KEY` too, it shows nothing to whoever cannot guess the client's key.
+
+Secrets that we need again by ourselves (`sealed_text`) are encrypted under `SECRET_KEY` alone.
 """
 
 import hmac
@@ -104,3 +106,32 @@ def _digest(purpose: str, text: bytes) -> bytes:
 @lru_cache(maxsize=8)
 def _derived_key(secret_key: str, purpose: str) -> bytes:
     return hmac.digest(secret_key.encode(), f"{PURPOSE}{purpose}".encode(), "sha256")
+
+
+# --- Secrets of ours that are needed again, such as the one that signs a webhook
+
+
+def sealed_text(text: str, *, purpose: str, bound_to: str) -> bytes:
+    """`text`, encrypted under a key that is derived from `SECRET_KEY` for this purpose.
+
+    Args:
+        bound_to: what must be shown again to open it, such as whose it is.
+    """
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + _text_cipher(purpose).encrypt(nonce, text.encode(), bound_to.encode())
+
+
+def opened_text(sealed: bytes, *, purpose: str, bound_to: str) -> str:
+    """The text that `sealed_text` has made this of.
+
+    Raises:
+        cryptography.exceptions.InvalidTag: it was sealed under another `SECRET_KEY`, or for something else.
+    """
+    nonce, text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+    return _text_cipher(purpose).decrypt(nonce, text, bound_to.encode()).decode()
+
+
+def _text_cipher(purpose: str) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(_derived_key(settings.SECRET_KEY, f"sealing texts, 1: {purpose}"))

@@ -149,6 +149,7 @@ class AlertDelivery(models.Model):
     """One alert's way to one address: on its way, delivered, or given up after too many tries.
 
     Args:
+        target: what it goes to, a destination or a person, also after that has gone.
         destination: null where it goes to a person by default, or the destination has gone.
         next_try_at: not before then; while it is being sent, when another process may take it over.
     """
@@ -164,6 +165,7 @@ class AlertDelivery(models.Model):
         related_name="deliveries",
         verbose_name=_("destination"),
     )
+    target = models.CharField(max_length=40, editable=False)
     channel = models.CharField(_("by"), max_length=8, choices=Channel.choices)
     address = models.CharField(_("to"), max_length=500)
     state = models.CharField(
@@ -181,11 +183,7 @@ class AlertDelivery(models.Model):
         verbose_name_plural = _("deliveries")
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["alert", "destination", "address"],
-                name="alert_delivered_once",
-                nulls_distinct=False,
-            ),
+            models.UniqueConstraint(fields=["alert", "target"], name="alert_delivered_once"),
             models.CheckConstraint(
                 condition=Q(state=DeliveryState.SENT, sent_at__isnull=False)
                 | (~Q(state=DeliveryState.SENT) & Q(sent_at__isnull=True)),

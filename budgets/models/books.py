@@ -204,6 +204,7 @@ class CostRecord(Charged):
         indexes = [
             models.Index(fields=["organization", "month", "created_at"], name="cost_record_by_month"),
             models.Index(fields=["completion_id"], name="cost_record_by_completion"),
+            models.Index(fields=["created_at"], condition=Q(overrun=True), name="cost_record_overrun"),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,141 @@
+"""The one writer of alerts. Each is raised once in its period, however many processes notice it at once: the
+database's UNIQUE decides who was first, and who was first writes its deliveries, in the same transaction.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils.translation import gettext as _
+
+from aigov import clock
+from aigov.errors import BadRequest
+from aigov.organizations.audit import write_audit_entry
+from aigov.organizations.models import Organization, User
+from budgets.alerts.outbox import write_deliveries
+from budgets.alerts.rules import Finding
+from budgets.models import Alert, AlertKind, Severity
+
+# In one order, so that two who raise the same ones do not wait for each other.
+_RAISE = """
+INSERT INTO budget_alerts
+    (organization_id, kind, period, key, severity, figures, raised_at, resolved_at, note)
+SELECT organization_id, kind, period, key, severity, figures, %(now)s,
+       CASE WHEN NOT is_news THEN %(now)s::timestamptz END, ''
+FROM jsonb_to_recordset(%(findings)s) AS found (
+    organization_id bigint, kind text, period text, key text, severity text, figures jsonb, is_news boolean)
+ORDER BY organization_id, kind, period, key
+ON CONFLICT DO NOTHING
+RETURNING id
+"""
+_THERE = """
+EXISTS (
+    SELECT FROM jsonb_to_recordset(%(findings)s) AS found (
+        organization_id bigint, kind text, period text, key text, is_news boolean)
+    WHERE found.is_news AND found.kind = alert.kind AND found.period = alert.period AND found.key = alert.key
+      AND found.organization_id IS NOT DISTINCT FROM alert.organization_id
+)
+"""
+# What was raised since the look began is not over because that look has not seen it.
+_RESOLVE = f"""
+UPDATE budget_alerts alert SET resolved_at = %(now)s
+WHERE resolved_at IS NULL AND kind = ANY(%(kinds)s) AND raised_at < %(looked_at)s AND NOT {_THERE}
+"""
+_REOPEN = f"""
+UPDATE budget_alerts alert SET resolved_at = NULL
+WHERE resolved_at IS NOT NULL AND kind = ANY(%(kinds)s) AND period = ANY(%(periods)s) AND {_THERE}
+"""
+
+
+@transaction.atomic
+def raise_alerts(findings: Iterable[Finding]) -> list[Alert]:
+    """Raises those of `findings` that their periods do not have yet, and has them delivered.
+
+    Returns:
+        The new ones that are news.
+    """
+    ordered = sorted(findings, key=lambda finding: finding.identity)
+    if not ordered:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_RAISE, {"now": clock.now(), "findings": _as_json(ordered)})
+        ids = [id_ for (id_,) in cursor.fetchall()]
+    if not ids:
+        return []
+    alerts = list(Alert.objects.filter(pk__in=ids, resolved_at__isnull=True).order_by("pk"))
+    write_deliveries(alerts)
+    return alerts
+
+
+def raise_alert(
+    *,
+    kind: AlertKind,
+    period: str,
+    key: str,
+    figures: Mapping[str, Any],
+    organization: Organization | None = None,
+    severity: Severity = Severity.WARNING,
+) -> Alert | None:
+    """Raises one alert; None where the period has it already.
+
+    Args:
+        period: a month (`2026-11`) or a day (`2026-11-23`), in which it is raised once.
+        key: what it is about, within its kind.
+        figures: what its words are made of (`budgets.alerts.words`), amounts as strings of euro.
+        organization: None for the whole platform.
+    """
+    organization_id = organization.pk if organization else None
+    raised = raise_alerts([Finding(organization_id, kind, period, key, severity, figures)])
+    return raised[0] if raised else None
+
+
+def resolve_others(kinds: Sequence[AlertKind], findings: Sequence[Finding], *, looked_at: datetime) -> None:
+    """Notes that alerts of `kinds` are over which are not among `findings`, and opens again those which are.
+
+    Args:
+        looked_at: when the look began that has found `findings`.
+    """
+    values: dict[str, Any] = {
+        "now": clock.now(),
+        "looked_at": looked_at,
+        "kinds": list(kinds),
+        "periods": list({finding.period for finding in findings}),
+        "findings": _as_json(findings),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_RESOLVE, values)
+        cursor.execute(_REOPEN, values)
+
+
+def _as_json(findings: Sequence[Finding]) -> str:
+    return json.dumps(
+        [
+            {
+                **{"organization_id": finding.organization_id, "kind": finding.kind},
+                **{"period": finding.period, "key": finding.key, "severity": finding.severity},
+                **{"figures": dict(finding.figures), "is_news": finding.is_news},
+            }
+            for finding in findings
+        ]
+    )
+
+
+@transaction.atomic
+def acknowledge(*, alert: Alert, acting: User, note: str) -> None:
+    """Takes an alert from the list of open ones: somebody has seen to it.
+
+    Raises:
+        BadRequest: somebody has acknowledged it already.
+    """
+    unseen = Alert.objects.filter(pk=alert.pk, acknowledged_at__isnull=True)
+    if unseen.update(acknowledged_at=clock.now(), acknowledged_by=acting, note=note.strip()) != 1:
+        raise BadRequest(_("Somebody has acknowledged this alert already."))
+    write_audit_entry(
+        organization=alert.organization,
+        acting=acting,
+        action="alert.acknowledge",
+        target=str(alert),
+        reason=note.strip(),
+    )
