@@ -207,6 +207,9 @@ QUERIES = {
     Decision: 5,
     FxRate: 6,
     Price: 5,
+    Alert: 5,
+    AlertDestination: 5,
+    AlertDelivery: 5,
 }
 
 
