@@ -90,8 +90,9 @@ class AlertAdmin(TenantAdmin):
     list_filter = (OpenFilter, "kind", OrganizationFilter)
     ordering = ("-raised_at", "-id")
     sortable_by = ("raised", "severity_shown")
+    list_display_links = ("severity_shown", "what")
     fields = (
-        *("severity_shown", "what_in_full", "whose", "act", "raised_exact", "standing_in_full"),
+        *("severity", "what_in_full", "whose", "act", "raised_exact", "standing_in_full"),
         *("note_shown", "ways"),
     )
     readonly_fields = fields
@@ -376,8 +377,9 @@ class AlertDeliveryAdmin(TenantAdmin):
     search_help_text = gettext_lazy("Address")
     ordering = ("-id",)
     sortable_by = ()
-    fields = ("state_shown", "alert_link", "channel", "address", "tries", "progress", "created_at")
-    readonly_fields = ("state_shown", "alert_link", "progress")
+    list_display_links = ("state_shown", "what")
+    fields = ("state", "alert_link", "channel", "address", "tries", "progress", "created_at")
+    readonly_fields = ("alert_link", "progress")
     actions_detail = ("send_again",)
 
     @display(description=gettext_lazy("state"), label=STATE_COLORS)  # type: ignore[untyped-decorator]

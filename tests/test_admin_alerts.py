@@ -59,6 +59,7 @@ def test_open_alerts_are_listed_until_they_are_acknowledged(organization: Organi
     page = text_of(client.get(change_page(alert)))
     assert change_page(month_account(organization)) in page, "the place to act"
     assert finance.email in page, "whom it went to"
+    assert "(&#x27;" not in page
     assert "Acknowledged: 80 %" in text_of(press(client, alert, "acknowledge", note="Raised on Monday."))
     assert (
         words.title(alert)
