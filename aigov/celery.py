@@ -42,6 +42,17 @@ app.conf.beat_schedule = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    # One that makes files may run for minutes; meanwhile the others find nothing to do.
+    "make-exports": {
+        "task": "aigov.organizations.tasks.make_exports",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+    "forget-exports": {
+        "task": "aigov.organizations.tasks.forget_exports",
+        "schedule": 600.0,
+        "options": {"expires": 600.0},
+    },
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminFileFieldWidget
 
 from aigov.errors import BadRequest
+from aigov.organizations.lists import exported
 from aigov.organizations.tenant_admin import (
     NOTHING,
     OrganizationFilter,
@@ -98,10 +99,12 @@ class HoldAdmin(TenantAdmin):
     def ends_at(self, hold: Hold) -> str:
         return instant(hold.expires_at)
 
+    @exported("use_case", "user")
     @admin.display(description=gettext_lazy("use case, user"))
     def used_for(self, hold: Hold) -> SafeString:
         return two_lines(hold.use_case, hold.user)
 
+    @exported("model", "tier")
     @admin.display(description=gettext_lazy("model, tier"))
     def by_model(self, hold: Hold) -> SafeString:
         return two_lines(hold.model, hold.tier)
@@ -177,22 +180,27 @@ class CostRecordAdmin(TenantAdmin):
     def completion(self, record: CostRecord) -> str:
         return completion_link(record.completion_id)
 
+    @exported("created_at")
     @admin.display(description=gettext_lazy("at"))
     def at(self, record: CostRecord) -> str:
         return instant(record.created_at)
 
+    @exported("use_case", "user")
     @admin.display(description=gettext_lazy("use case, user"))
     def used_for(self, record: CostRecord) -> SafeString:
         return two_lines(record.use_case, record.user)
 
+    @exported("model", "tier")
     @admin.display(description=gettext_lazy("model, tier"))
     def by_model(self, record: CostRecord) -> SafeString:
         return two_lines(record.model, record.tier)
 
+    @exported("input_total", "output_total")
     @admin.display(description=gettext_lazy("tokens in / out"))
     def tokens_count(self, record: CostRecord) -> str:
         return f"{count(record.input_total)} / {count(record.output_total)}"
 
+    @exported("cost_eur")
     @admin.display(description=gettext_lazy("cost"))
     def cost_euro(self, record: CostRecord) -> str:
         return euro_cell(record.cost_eur)

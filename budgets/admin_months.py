@@ -24,6 +24,7 @@ from django.utils.translation import gettext_lazy
 
 from aigov import clock
 from aigov.money import EURO_MAX, euro_for_people, exact_euro_for_people
+from aigov.organizations.lists import exported
 from aigov.organizations.tenant_admin import (
     NOTHING,
     OrganizationFilter,
@@ -34,11 +35,12 @@ from aigov.organizations.tenant_admin import (
     person,
     two_lines,
 )
+from aigov.spreadsheets import Kind
 from budgets.cap_forms import CapForm, CapsInList, caps_in_list, posted_ids
 from budgets.caps import CapRefused, set_month_caps
 from budgets.models import BudgetAccount
 from budgets.months import balance_of
-from budgets.progress import progress_bar
+from budgets.progress import progress, progress_bar
 
 LEDGER_PLACES = 9
 MONTHS_OFFERED = 13
@@ -81,6 +83,12 @@ def month_text(month: date) -> str:
     return date_format(month, "YEAR_MONTH_FORMAT")
 
 
+def used_share(account: BudgetAccount) -> Decimal | None:
+    """What the bar says, as a share of the cap; None without a cap."""
+    used = progress(balance_of(account))
+    return None if used is None else Decimal(used.percent).scaleb(-2)
+
+
 @admin.register(BudgetAccount)
 class BudgetAccountAdmin(TenantAdmin):
     """The caps of a list's rows can be changed there, with one reason for all of them."""
@@ -119,6 +127,7 @@ class BudgetAccountAdmin(TenantAdmin):
     def month_short(self, account: BudgetAccount) -> SafeString:
         return format_html('<span class="nowrap">{}</span>', date_format(account.month, "M Y"))
 
+    @exported("organization", "scope", "subject")
     @admin.display(description=gettext_lazy("organization"), ordering="organization__name")
     def whose(self, account: BudgetAccount) -> SafeString:
         of_part = f"{account.get_scope_display()} {account.subject}" if account.subject else ""
@@ -136,10 +145,12 @@ class BudgetAccountAdmin(TenantAdmin):
     def held_euro(self, account: BudgetAccount) -> str:
         return euro_cell(account.held_eur)
 
+    @exported((gettext_lazy("left"), lambda account: balance_of(account).remaining_eur, Kind.EURO))
     @admin.display(description=gettext_lazy("left"), ordering=F("cap_eur") - F("spent_eur") - F("held_eur"))
     def left_euro(self, account: BudgetAccount) -> str:
         return euro_cell(balance_of(account).remaining_eur)
 
+    @exported((gettext_lazy("used up"), used_share, Kind.SHARE))
     @admin.display(description=gettext_lazy("used up"), ordering=FULLNESS)
     def used_up(self, account: BudgetAccount) -> str:
         return progress_bar(balance_of(account))

@@ -1,5 +1,6 @@
 """The price book in the admin: looked at by all whom costs concern, appended to by operators."""
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -9,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aigov.organizations.audit import Acting, write_audit_entry
+from aigov.organizations.lists import exported
 from aigov.organizations.tenant_admin import (
     TenantAdmin,
     VerbForm,
@@ -64,14 +66,17 @@ class PriceAdmin(TenantAdmin):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"bands": [EMPTY_BAND], **super().get_changeform_initial_data(request)}
 
+    @exported("model", "provider")
     @admin.display(description=gettext_lazy("model"))
     def model_shown(self, price: Price) -> str:
         return two_lines(price.model, price.get_provider_display())
 
+    @exported((gettext_lazy("input"), lambda price: Decimal(price.bands[0]["input"])))
     @admin.display(description=gettext_lazy("input, USD per million"))
     def input_rate(self, price: Price) -> str:
         return _rate(price, "input")
 
+    @exported((gettext_lazy("output"), lambda price: Decimal(price.bands[0]["output"])))
     @admin.display(description=gettext_lazy("output, USD per million"))
     def output_rate(self, price: Price) -> str:
         return _rate(price, "output")

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aigov.money import exact_euro_for_people
+from aigov.organizations.lists import exported
 from aigov.organizations.tenant_admin import (
     NOTHING,
     DateFilter,
@@ -42,6 +43,13 @@ OUTCOMES = {
     "refused_budget": gettext_lazy("refused by the budget"),
     "skipped_circuit_open": gettext_lazy("skipped: the model rests"),
 }
+
+
+def route_words(decision: Decision) -> str:
+    """How the request was answered, or why not."""
+    if decision.route:
+        return str(ROUTES.get(decision.route, decision.route))
+    return _("no answer: %(code)s") % {"code": decision.error_code}
 
 
 class RouteFilter(admin.SimpleListFilter):
@@ -113,28 +121,31 @@ class DecisionAdmin(TenantAdmin):
     def created(self, decision: Decision) -> str:
         return instant(decision.created_at)
 
+    @exported("use_case", "user")
     @admin.display(description=gettext_lazy("use case and user"))
     def asked_by(self, decision: Decision) -> str:
         return two_lines(decision.use_case or NOTHING, decision.user)
 
+    @exported((gettext_lazy("answer"), route_words), "model")
     @admin.display(description=gettext_lazy("answer"))
     def answered_by(self, decision: Decision) -> str:
         return two_lines(self.route_shown(decision), decision.model)
 
     @admin.display(description=gettext_lazy("route"))
     def route_shown(self, decision: Decision) -> str:
-        if decision.route:
-            return str(ROUTES.get(decision.route, decision.route))
-        return _("no answer: %(code)s") % {"code": decision.error_code}
+        return route_words(decision)
 
+    @exported("confidence")
     @admin.display(description=gettext_lazy("confidence"))
     def confidence_number(self, decision: Decision) -> str:
         return _confidence(decision.confidence)
 
+    @exported("latency_ms")
     @admin.display(description=gettext_lazy("latency, ms"))
     def latency_number(self, decision: Decision) -> str:
         return count(decision.latency_ms)
 
+    @exported("cost_eur")
     @admin.display(description=gettext_lazy("cost"))
     def cost_euro(self, decision: Decision) -> str:
         return euro_cell(decision.cost_eur)

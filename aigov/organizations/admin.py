@@ -21,6 +21,7 @@ from aigov.organizations import changes
 from aigov.organizations.audit_words import action_words, difference, facts_changed, value_words
 from aigov.organizations.create import create_organization
 from aigov.organizations.keys import create_api_key, revoke_api_key
+from aigov.organizations.lists import exported
 from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization, Scope, Tenant, User
 from aigov.organizations.tenant_admin import (
     DateFilter,
@@ -135,6 +136,7 @@ class MemberAdmin(TenantAdmin):
     ordering = ("organization__name", "user__email")
     actions_detail = ("remove",)
 
+    @exported("user__name", "user__email")
     @admin.display(description=gettext_lazy("person"), ordering="user__email")
     def who(self, member: Member) -> str:
         return two_lines(member.user, member.user.email if member.user.name else "")
@@ -315,6 +317,7 @@ class ApiKeyAdmin(TenantAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
+    @exported("name", (gettext_lazy("key"), lambda key: f"aig_{key.key_id}…"))
     @admin.display(description=gettext_lazy("name"), ordering="name")
     def name_and_key(self, key: ApiKey) -> str:
         return two_lines(key.name, self.public_part(key))
@@ -323,6 +326,7 @@ class ApiKeyAdmin(TenantAdmin):
     def public_part(self, key: ApiKey) -> str:
         return f"aig_{key.key_id}…"
 
+    @exported((gettext_lazy("state"), lambda key: str(KEY_STATES[_state(key)])))
     @display(  # type: ignore[untyped-decorator]
         description=gettext_lazy("state"),
         label={"in force": "success", "expired": "warning", "revoked": "danger"},
@@ -407,22 +411,27 @@ class AuditEntryAdmin(TenantAdmin):
     fields = ("at_exact", "actor", "done", "target", "organization", "change_made", "reason")
     readonly_fields = ("at_exact", "done", "change_made")
 
+    @exported("at", "actor")
     @admin.display(description=gettext_lazy("when and who"))
     def who(self, entry: AuditEntry) -> str:
         return when_and_who(entry.at, entry.actor)
 
+    @exported((gettext_lazy("what"), lambda entry: action_words(entry.action)), "target")
     @admin.display(description=gettext_lazy("what"))
     def what(self, entry: AuditEntry) -> str:
         return two_lines(action_words(entry.action), entry.target)
 
+    @exported((gettext_lazy("from"), lambda entry: value_words(difference(entry.before, entry.after))))
     @admin.display(description=gettext_lazy("from"))
     def before_short(self, entry: AuditEntry) -> str:
         return long_text(value_words(difference(entry.before, entry.after)))
 
+    @exported((gettext_lazy("to"), lambda entry: value_words(difference(entry.after, entry.before))))
     @admin.display(description=gettext_lazy("to"))
     def after_short(self, entry: AuditEntry) -> str:
         return long_text(value_words(difference(entry.after, entry.before)))
 
+    @exported("reason")
     @admin.display(description=gettext_lazy("why"))
     def reason_short(self, entry: AuditEntry) -> str:
         return long_text(entry.reason)

@@ -1,6 +1,7 @@
 """Who is there: tenants with their organizations, people with roles, and API keys."""
 
 from typing import Any
+from uuid import uuid4
 from zoneinfo import available_timezones
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -179,3 +180,62 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{action_words(self.action)}: {self.target}"
+
+
+class ExportState(models.TextChoices):
+    WAITING = "waiting", _("waiting")
+    RUNNING = "running", _("being made")
+    DONE = "done", _("ready")
+    FAILED = "failed", _("failed")
+
+
+class Export(models.Model):
+    """A long list as a file, made in the background for one person, and kept for a day.
+
+    Written by `aigov.organizations.exports` alone. `list_name` is the list's model and `query` its address's
+    filters and order; whose rows it shows is asked again when the file is made.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4)
+    user = models.ForeignKey(User, models.CASCADE, related_name="exports", verbose_name=_("person"))
+    list_name = models.CharField(_("list"), max_length=100)
+    query = models.TextField(_("filters"), blank=True)
+    file_format = models.CharField(_("format"), max_length=4)
+    language = models.CharField(_("language"), max_length=16)
+    filename = models.CharField(_("file"), max_length=200, blank=True)
+    state = models.CharField(
+        _("state"), max_length=8, choices=ExportState.choices, default=ExportState.WAITING
+    )
+    rows_total = models.PositiveBigIntegerField(_("rows"))
+    rows_done = models.PositiveBigIntegerField(_("rows done"), default=0)
+    created_at = models.DateTimeField(_("asked"))
+    changed_at = models.DateTimeField(_("changed"))
+
+    class Meta:
+        verbose_name = _("export")
+        verbose_name_plural = _("exports")
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=ExportState.values), name="export_state_known"),
+            # One at a time, so that the other work of the background goes on.
+            models.UniqueConstraint(
+                fields=["state"], condition=Q(state="running"), name="export_one_at_a_time"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.filename or self.list_name
+
+
+class ExportChunk(models.Model):
+    """A part of an export's file: in the database, which web and worker share wherever they run."""
+
+    export = models.ForeignKey(Export, models.CASCADE, related_name="chunks")
+    number = models.PositiveIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["export", "number"], name="export_chunk_once")]
+
+    def __str__(self) -> str:
+        return f"{self.export_id} {self.number}"

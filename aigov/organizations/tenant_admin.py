@@ -18,19 +18,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import DateFieldListFilter, ShowFacets, SimpleListFilter
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import ForeignKey, Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator, capfirst
+from django.utils.text import Truncator
 from django.utils.timezone import localtime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -38,8 +40,12 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from aigov.downloads import download
 from aigov.errors import GatewayError
 from aigov.money import euro_for_people, exact_euro_for_people
+from aigov.organizations import exports
+from aigov.organizations.lists import NOTHING as NOTHING
+from aigov.organizations.lists import Rows, list_table
 from aigov.organizations.models import Organization, Role, User
 from aigov.organizations.permissions import TABLE, organizations_where
 
@@ -50,7 +56,6 @@ if TYPE_CHECKING:
     ModelAdmin = _ModelAdmin[Any]
 else:
     from unfold.admin import ModelAdmin
-    from unfold.views import ChangeList
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 
@@ -58,7 +63,6 @@ ROWS_PER_PAGE = 50
 FILTER_CHOICES_MAX = 200
 REASON_CHARACTERS_MAX = 1_000
 CELL_CHARACTERS_MAX = 120
-NOTHING = "–"
 
 Refusal = GatewayError | ValidationError
 
@@ -153,19 +157,6 @@ def button(*, title: Any, path: str, permission: str, danger: bool = False) -> C
     return decorate
 
 
-class Rows(ChangeList):
-    """A list that is called by what it shows, and offers to show all rows only where it does not."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.title = capfirst(str(self.opts.verbose_name_plural))
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        if not self.query and not self.has_active_filters:
-            self.full_result_count = self.result_count
-
-
 class TenantAdmin(ModelAdmin):
     """The admin of rows that belong to organizations.
 
@@ -220,8 +211,61 @@ class TenantAdmin(ModelAdmin):
         own = {filter_.parameter_name for filter_ in named if not isinstance(filter_, str)}
         return lookup in own or lookup.partition("__")[0] in fields
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> "type[ChangeList]":
         return Rows
+
+    # --- As files
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
+        export = path("export/<str:file_format>/", self.admin_site.admin_view(self.export), name=name)
+        return [export, *super().get_urls()]
+
+    def export(self, request: HttpRequest, file_format: str) -> HttpResponseBase:
+        """What the list shows, with the filters and the order of the address, as a file.
+
+        A long one is made in the background, once its reader says so.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if file_format not in exports.FORMATS:
+            raise Http404
+        try:
+            table = list_table(self, request)
+        except IncorrectLookupParameters:
+            return redirect(f"{self._list_address()}?{ERROR_FLAG}=1")
+        if table.count <= exports.DIRECT_ROWS_MAX:
+            return download(request, exports.chunks(table, file_format), filename=table.filename(file_format))
+        return self._ask_for_export(request, file_format, table.count)
+
+    def _ask_for_export(self, request: HttpRequest, file_format: str, rows: int) -> HttpResponse:
+        def act(_given: Mapping[str, Any]) -> str:
+            exports.start_export(
+                user=person(request),
+                list_name=self.opts.label_lower,
+                query=request.GET.urlencode(),
+                file_format=file_format,
+                rows_total=rows,
+            )
+            return str(_("Your file is being made."))
+
+        return form_page(
+            request,
+            forms.Form,
+            title=gettext("This list as a file"),
+            note=gettext(
+                "It has %(count)s rows, so the file is made in the background. You can go on working."
+            )
+            % {"count": count(rows)},
+            button=gettext("Make the file"),
+            act=act,
+            back=self._list_address(),
+            done=reverse("exports"),
+            opts=self.opts,
+        )
+
+    def _list_address(self) -> str:
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
     # --- Who may do what
 
@@ -308,7 +352,7 @@ class TenantAdmin(ModelAdmin):
             button=button,
             act=act,
             danger=danger,
-            back=reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
+            back=self._list_address(),
             opts=self.opts,
         )
 
@@ -374,6 +418,7 @@ def form_page(
     button: str,
     act: Callable[[Mapping[str, Any]], str],
     back: str,
+    done: str = "",
     danger: bool = False,
     opts: Any = None,
     place: str = "",
@@ -381,18 +426,18 @@ def form_page(
     """A page with a form whose button calls `act` with what was filled in; it returns what it did.
 
     Args:
-        back: the address to go to when that is done.
+        back: the address to go to without doing it, and, if there is no other (`done`), when it is done.
         opts: of the model that the page belongs to; if to none, `place` is where people are.
     """
     form = form_class(request.POST, request.FILES) if request.method == "POST" else form_class()
     if form.is_valid():
         try:
-            done = act(form.cleaned_data)
+            said = act(form.cleaned_data)
         except (GatewayError, ValidationError) as refusal:
             show_refusal(form, refusal)
         else:
-            messages.success(request, done)
-            return redirect(back)
+            messages.success(request, said)
+            return redirect(done or back)
     context = {
         **admin.site.each_context(request),
         **{"title": title, "content_title": place, "note": note, "button": button, "opts": opts},

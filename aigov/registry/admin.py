@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
+from aigov.organizations.lists import exported
 from aigov.organizations.models import Organization
 from aigov.organizations.tenant_admin import (
     OrganizationFilter,
@@ -152,19 +153,23 @@ class SettingValueAdmin(TenantAdmin):
             kwargs["choices"] = [(s.value, s.label) for s in (ScopeChoice.ORGANIZATION, ScopeChoice.USER)]
         return super().formfield_for_choice_field(db_field, request, **kwargs)
 
+    @exported("key", (gettext_lazy("meaning"), lambda setting: str(_of_key(setting, "description") or "")))
     @admin.display(description=gettext_lazy("setting"), ordering="key")
     def key_shown(self, setting: SettingValue) -> str:
         return two_lines(setting.key, self.description(setting))
 
+    @exported("value")
     @admin.display(description=gettext_lazy("value"))
     def value_shown(self, setting: SettingValue) -> str:
         return long_text(json.dumps(setting.value, ensure_ascii=False))
 
+    @exported("scope", "tenant", "organization", "user")
     @admin.display(description=gettext_lazy("holds for"))
     def holds_for(self, setting: SettingValue) -> str:
         of = "" if setting.scope == ScopeChoice.GLOBAL else self.subject(setting)
         return two_lines(setting.get_scope_display(), of)
 
+    @exported("updated_at", "updated_by")
     @admin.display(description=gettext_lazy("changed"), ordering="updated_at")
     def updated(self, setting: SettingValue) -> str:
         return when_and_who(setting.updated_at, setting.updated_by)
