@@ -182,6 +182,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "httpx2": {"level": "WARNING"},
+        "fontTools": {"level": "WARNING"},
         # Answers of 4xx and 503 are the callers' to see; our defects are logged by `aigov.web.errors`.
         "django.request": {"level": "CRITICAL"},
     },

@@ -8,7 +8,7 @@ is what a German Excel opens by a double click. Dates are ISO 8601 in both, inst
 
 import re
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -78,21 +78,19 @@ def dialect_of(language: str | None) -> Dialect:
     return GERMAN if (language or "").startswith("de") else ENGLISH
 
 
-def csv_rows(
-    columns: Sequence[Column], rows: Iterable[Row], *, dialect: Dialect | None = None
+def csv_rows(columns: Sequence[Column], rows: Iterable[Row]) -> Generator[bytes]:
+    """The table as CSV, in chunks, as the spreadsheets of the language in force read it."""
+    dialect = dialect_of(get_language())
+    return csv_chunks([column.title for column in columns], rows, dialect, begin=BYTE_ORDER_MARK)
+
+
+def csv_chunks(
+    titles: Sequence[str], rows: Iterable[Row], dialect: Dialect, *, begin: bytes = b""
 ) -> Generator[bytes]:
-    """The table as CSV, in chunks.
-
-    Args:
-        dialect: default: that of the language which is in force when this is called.
-    """
-    return _csv_chunks(columns, rows, dialect or dialect_of(get_language()))
-
-
-def _csv_chunks(columns: Sequence[Column], rows: Iterable[Row], dialect: Dialect) -> Generator[bytes]:
-    lines = [csv_line((column.title for column in columns), dialect)]
+    """A table as CSV, in chunks; for programs without a byte order mark."""
+    lines = [csv_line(titles, dialect)]
     size = 0
-    yield BYTE_ORDER_MARK
+    yield begin
     for row in rows:
         line = csv_line(row, dialect)
         lines.append(line)
@@ -109,23 +107,10 @@ def csv_line(row: Iterable[Any], dialect: Dialect) -> str:
 
 
 def _csv_cell(value: Any, dialect: Dialect) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return _quoted(yes_or_no(value))
-        case Decimal():
-            return f"{value:f}".replace(".", dialect.point)
-        case int():
-            return str(value)
-        case float():
-            return repr(value).replace(".", dialect.point)
-        case datetime():
-            return f"{localtime(value):%Y-%m-%d %H:%M:%S}"
-        case date():
-            return value.isoformat()
-        case _:
-            return _quoted(harmless(str(value)))
+    written = _WRITTEN.get(type(value))
+    if written is None:
+        return _quoted(harmless(str(value)))
+    return written(value).replace(".", dialect.point) if type(value) in _WITH_POINT else written(value)
 
 
 def _quoted(text: str) -> str:
@@ -135,6 +120,19 @@ def _quoted(text: str) -> str:
 def harmless(text: str) -> str:
     """`text`, with an apostrophe before it where a spreadsheet would take it for a formula."""
     return "'" + text if text.startswith(FORMULA_BEGINS) or text.lstrip().startswith(FORMULA_BEGINS) else text
+
+
+#: How a value is written that is no text. By its type alone, for a file has millions of cells.
+_WRITTEN: Mapping[type, Callable[[Any], str]] = {
+    type(None): lambda _nothing: "",
+    bool: lambda value: _quoted(yes_or_no(value)),
+    int: str,
+    float: repr,
+    Decimal: lambda value: f"{value:f}",
+    datetime: lambda value: f"{localtime(value):%Y-%m-%d %H:%M:%S}",
+    date: date.isoformat,
+}
+_WITH_POINT = (float, Decimal)
 
 
 def yes_or_no(value: bool) -> str:
@@ -173,7 +171,6 @@ class Book:
         self._header = self._workbook.add_format(
             {"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"}
         )
-        self._bold = self._workbook.add_format({"bold": True})
         self._formats = {
             kind: self._workbook.add_format({"num_format": pattern}) for kind, pattern in _patterns().items()
         }

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, DecimalField, F, QuerySet, Value, When
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -23,24 +25,31 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aigov import clock
+from aigov.downloads import download
 from aigov.money import EURO_MAX, euro_for_people, exact_euro_for_people
 from aigov.organizations.lists import exported
 from aigov.organizations.tenant_admin import (
     NOTHING,
     OrganizationFilter,
     TenantAdmin,
+    button,
     euro,
     euro_cell,
     is_id,
     person,
     two_lines,
 )
-from aigov.spreadsheets import Kind
+from aigov.spreadsheets import Kind, file_chunks
 from budgets.cap_forms import CapForm, CapsInList, caps_in_list, posted_ids
 from budgets.caps import CapRefused, set_month_caps
-from budgets.models import BudgetAccount
+from budgets.charge_days import last_day
+from budgets.models import BudgetAccount, Scope
 from budgets.months import balance_of
 from budgets.progress import progress, progress_bar
+from budgets.statement.figures import statement
+from budgets.statement.pdf import statement_pdf
+from budgets.statement.sections import filename_of
+from budgets.statement.xlsx import statement_xlsx
 
 LEDGER_PLACES = 9
 MONTHS_OFFERED = 13
@@ -106,6 +115,8 @@ class BudgetAccountAdmin(TenantAdmin):
         *("organization", "month_shown", "scope", "subject", "kind_of_cap", "used_up"),
         *("cap_exact", "spent_exact", "held_exact", "left_exact"),
     )
+
+    actions_detail = ("statement_pdf", "statement_xlsx", "focus_file")
 
     def get_fieldsets(self, request: HttpRequest, obj: BudgetAccount | None = None) -> Any:
         whose = ("subject",) if obj is not None and obj.subject else ()
@@ -176,6 +187,35 @@ class BudgetAccountAdmin(TenantAdmin):
         if account.cap_is_of_month:
             return _("It was set for this month.")
         return _("It follows the standing cap of the settings.")
+
+    # --- Its month as a file
+
+    def has_statement_permission(self, request: HttpRequest, object_id: str) -> bool:
+        """For the accounts of organizations; users and use cases stand in these statements."""
+        account = self.get_object(request, object_id)
+        return (
+            account is not None and account.scope == Scope.ORGANIZATION and self.may(request, "view", account)
+        )
+
+    @button(title=gettext_lazy("Statement (PDF)"), path="statement.pdf", permission="statement")
+    def statement_pdf(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        month = statement(self.one(request, object_id, "view"))
+        content = (part for part in (statement_pdf(month),))
+        return download(request, content, filename=filename_of(month, "pdf"))
+
+    @button(title=gettext_lazy("Statement (XLSX)"), path="statement.xlsx", permission="statement")
+    def statement_xlsx(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        month = statement(self.one(request, object_id, "view"))
+        return download(request, file_chunks(statement_xlsx(month)), filename=filename_of(month, "xlsx"))
+
+    @button(title=gettext_lazy("FOCUS file"), path="focus.csv", permission="statement")
+    def focus_file(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The month's charges one by one, in the FinOps Foundation's format."""
+        account = self.one(request, object_id, "view")
+        month = {"from": account.month, "to": last_day(account.month)}
+        return redirect(
+            f"{reverse('kpis:focus')}?{urlencode(month | {'organization': account.organization_id})}"
+        )
 
     # --- What it changes
 

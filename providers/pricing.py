@@ -111,7 +111,7 @@ class PriceBook:
 
 def true_cost_usd(row: PriceRow, usage: Usage) -> Decimal:
     """What `usage` costs by `row`, exact. Reasoning is part of the output and billed as such."""
-    band = _band(row, usage.input_total)
+    band = band_for(row, usage.input_total)
     cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     per_million = (
         band.input * (usage.input_total - cached)
@@ -136,7 +136,8 @@ def worst_case_usd(row: PriceRow, *, input_tokens_max: int, output_tokens_max: i
     return (dearest_input * input_tokens_max + dearest_output * output_tokens_max).scaleb(-6)
 
 
-def _band(row: PriceRow, input_total: int) -> Band:
+def band_for(row: PriceRow, input_total: int) -> Band:
+    """The rates of a request with so many input tokens in all."""
     for band in reversed(row.bands[1:]):
         if input_total > band.from_tokens:
             return band

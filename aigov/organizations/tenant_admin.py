@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 else:
     from unfold.admin import ModelAdmin
 
-View = TypeVar("View", bound=Callable[..., HttpResponse])
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 ROWS_PER_PAGE = 50
 FILTER_CHOICES_MAX = 200
