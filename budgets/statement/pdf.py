@@ -26,6 +26,18 @@ MARGIN_MM = 18
 #: Grey by grey, and one colour for what is used up.
 INK, PALE, LINE, SHADE = (17, 24, 39), (107, 114, 128), (209, 213, 219), (243, 244, 246)
 BAR = {"calm": (22, 163, 74), "near": (217, 119, 6), "full": (220, 38, 38)}
+WHITE = (255, 255, 255)
+BAR_MM, BAR_TEXT_MM = 3.2, 34
+TITLE_MM, ROW_MM = 7, 6.2
+#: So many rows of a table at least stand together with its title, or with its total.
+ROWS_TOGETHER = 4
+WIDTHS_MM = {
+    Kind.DATE: (24.0,),
+    Kind.COUNT: (22.0,),
+    Kind.NUMBER: (40.0,),
+    Kind.USD: (32.0,),
+    Kind.EURO: (24.0, 32.0),
+}
 NUMBERS = (Kind.NUMBER, Kind.COUNT, Kind.EURO, Kind.USD)
 
 
@@ -88,16 +100,18 @@ def _bar(paper: Paper, statement: Statement) -> None:
     if used is None:
         return
     paper.ln(3)
-    left, top, width, height = paper.l_margin, paper.get_y(), paper.epw - 22, 3.2
+    left, top, width = paper.l_margin + paper.c_margin, paper.get_y(), paper.epw - BAR_TEXT_MM
     color = BAR[used.level]
     parts = ((100.0, SHADE), (float(used.spent_width + used.held_width), _lighter(color)))
     for percent, fill in (*parts, (float(used.spent_width), color)):
         if percent:
             paper.set_fill_color(*fill)
-            paper.rect(left, top, width * percent / 100, height, style="F")
+            paper.rect(left, top, width * percent / 100, BAR_MM, style="F")
+    paper.set_fill_color(*WHITE)
     paper.set_xy(left + width, top - 0.9)
     paper.write_in(9, style="B")
-    paper.cell(22, 5, percent_text(used), align="R", new_x="LMARGIN", new_y="NEXT")
+    said = gettext("%(percent)s of the cap") % {"percent": percent_text(used)}
+    paper.cell(BAR_TEXT_MM, 5, said, new_x="LMARGIN", new_y="NEXT")
 
 
 def _lighter(color: tuple[int, int, int]) -> tuple[int, ...]:
@@ -106,10 +120,11 @@ def _lighter(color: tuple[int, int, int]) -> tuple[int, ...]:
 
 def _section(paper: Paper, section: Section) -> None:
     paper.ln(6)
-    if paper.will_page_break(24):  # a title is not left alone at the foot of a page
+    begin = min(len(section.rows), ROWS_TOGETHER) + 2
+    if paper.will_page_break(TITLE_MM + begin * ROW_MM):  # a title or a total is not left alone
         paper.add_page()
     paper.write_in(11.5, style="B")
-    paper.cell(0, 7, section.title, new_x="LMARGIN", new_y="NEXT")
+    paper.cell(0, TITLE_MM, section.title, new_x="LMARGIN", new_y="NEXT")
     paper.write_in(8.5)
     kinds = [column.kind for column in section.columns]
     with paper.table(
@@ -119,17 +134,28 @@ def _section(paper: Paper, section: Section) -> None:
         line_height=4.6,
         padding=(0.7, 1.2),
         text_align=tuple("RIGHT" if kind in NUMBERS else "LEFT" for kind in _shown_kinds(kinds)),
-        col_widths=_widths(section.columns),
+        col_widths=_widths(kinds, paper.epw),
+        width=paper.epw,
     ) as table:
         table.row(_titles(section.columns))
         for row in section.rows:
-            table.row(_cells(row, kinds))
+            _line(table, row, kinds)
         if section.total:
-            table.row(_cells(section.total, kinds), style=FontFace(emphasis="BOLD", fill_color=SHADE))
+            _line(table, section.total, kinds, FontFace(emphasis="BOLD", fill_color=SHADE))
     if section.note:
         paper.ln(1)
         paper.write_in(8, PALE)
         paper.multi_cell(0, 4.2, section.note, new_x="LMARGIN", new_y="NEXT")
+
+
+def _line(table: Any, row: Iterable[Any], kinds: Iterable[Kind], style: FontFace | None = None) -> None:
+    """A row; the exact amounts stand back behind those that people read."""
+    line = table.row(style=style)
+    for value, kind in zip(row, kinds, strict=True):
+        text, *exact = _texts(value, kind)
+        line.cell(text)
+        for more in exact:
+            line.cell(more, style=FontFace(color=PALE, size_pt=7.5))
 
 
 def _notes(paper: Paper, notes: Iterable[str]) -> None:
@@ -154,13 +180,12 @@ def _titles(columns: Iterable[Column]) -> list[str]:
     ]
 
 
-def _widths(columns: Iterable[Column]) -> tuple[int, ...]:
-    widths = {Kind.TEXT: 30, Kind.DATE: 22, Kind.COUNT: 16, Kind.NUMBER: 26, Kind.USD: 30, Kind.EURO: 24}
-    return tuple(widths[kind] + 8 * (kind == Kind.TEXT) for kind in _shown_kinds(c.kind for c in columns))
-
-
-def _cells(row: Iterable[Any], kinds: Iterable[Kind]) -> list[str]:
-    return [text for value, kind in zip(row, kinds, strict=True) for text in _texts(value, kind)]
+def _widths(kinds: Iterable[Kind], whole: float) -> tuple[float, ...]:
+    """In millimetres: what numbers and dates need, and the rest for the texts."""
+    shown = [width for kind in kinds for width in WIDTHS_MM.get(kind, (0.0,))]
+    texts = shown.count(0)
+    rest = whole - sum(shown)
+    return tuple(width or rest / texts for width in shown) if texts else tuple(shown)
 
 
 def _texts(value: Any, kind: Kind) -> list[str]:

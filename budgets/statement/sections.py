@@ -4,8 +4,9 @@ Every sum is the exact sum of exact amounts, and rounded only where it is shown.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from django.utils.formats import date_format, number_format
 from django.utils.text import slugify
@@ -14,9 +15,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from aigov.money import ZERO
-from aigov.organizations.tenant_admin import count, instant
+from aigov.organizations.tenant_admin import NOTHING, count, instant
 from aigov.spreadsheets import Column, Kind, Row
 from budgets.statement.figures import Amount, Entries, Entry, Statement
+from providers.models import ProviderName
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,8 @@ def title_of(statement: Statement) -> str:
 
 def filename_of(statement: Statement, file_format: str) -> str:
     """Such as `statement-acme-gmbh-2026-11.pdf`."""
-    return (
-        f"{slugify(_('Statement'))}-{slugify(statement.organization.name)}-{statement.month:%Y-%m}.{file_format}"
-    )
+    words = (_("Statement"), statement.organization.name, f"{statement.month:%Y-%m}")
+    return f"{'-'.join(slugify(word) for word in words)}.{file_format}"
 
 
 def facts_of(statement: Statement) -> list[tuple[str, str]]:
@@ -53,7 +54,7 @@ def facts_of(statement: Statement) -> list[tuple[str, str]]:
         (_("Organization"), str(statement.organization)),
         (_("Tenant"), str(statement.organization.tenant)),
         (_("Month"), f"{date_format(statement.month, 'YEAR_MONTH_FORMAT')} ({state})"),
-        (_("Days are those of"), statement.organization.time_zone),
+        (_("Time zone"), statement.organization.time_zone),
         (_("As of"), instant(statement.as_of)),
     ]
 
@@ -64,7 +65,7 @@ def sections_of(statement: Statement) -> Iterator[Section]:
     yield _by_day(statement)
     yield _by(_("By use case"), [Column(_("Use case"))], statement.use_cases)
     models = [Column(_("Provider")), Column(_("Model")), Column(_("Tier"))]
-    yield _by(_("By model"), models, statement.models)
+    yield _by(_("By model"), models, [_named(amount) for amount in statement.models])
     if statement.corrections.total.records or statement.by_itself.records:
         yield _corrections(statement)
     if statement.late.total.records:
@@ -107,12 +108,19 @@ def _balance(statement: Statement) -> Section:
     return Section(_("Opening and closing"), [Column(""), Column(_("Amount"), Kind.EURO)], rows)
 
 
+def _named(amount: Amount) -> Amount:
+    """Of a provider, a model and a tier; the provider as it calls itself."""
+    provider, *others = amount.of
+    names: dict[Any, str] = dict(ProviderName.choices)
+    return replace(amount, of=(names.get(provider, provider), *others))
+
+
 def _by_day(statement: Statement) -> Section:
     return _by(_("By day"), [Column(_("Day"), Kind.DATE)], statement.days)
 
 
 def _by(title: str, columns: list[Column], amounts: Sequence[Amount]) -> Section:
-    rows = [[*(of or _("none") for of in amount.of), amount.records, amount.cost_eur] for amount in amounts]
+    rows = [[*(of or NOTHING for of in amount.of), amount.records, amount.cost_eur] for amount in amounts]
     records = sum(amount.records for amount in amounts)
     total = [*_first(_("Total"), len(columns)), records, sum((a.cost_eur for a in amounts), ZERO)]
     return Section(
@@ -125,51 +133,55 @@ def _first(text: str, width: int) -> list[str | None]:
 
 
 def _corrections(statement: Statement) -> Section:
-    by_itself, section = statement.by_itself, _entries(_("Corrections"), statement.corrections)
-    rows, total = list(section.rows), list(section.total or ())
+    rows, total = _entry_rows(statement.corrections), statement.corrections.total.cost_eur
+    by_itself = statement.by_itself
     if by_itself.records:
         said = ngettext(
             "%(count)s estimate, put right by the answer that came late",
             "%(count)s estimates, put right by the answers that came late",
             by_itself.records,
         ) % {"count": count(by_itself.records)}
-        rows.append([None, said, None, None, by_itself.cost_eur])
-        total[-1] += by_itself.cost_eur
+        rows.append([None, said, by_itself.cost_eur])
+        total += by_itself.cost_eur
     note = _("They are part of the amounts above, on the day on which they were posted.")
-    return Section(section.title, section.columns, rows, total, note)
+    return _entries(_("Corrections"), rows, total, note)
 
 
 def _late(late: Entries) -> Section:
-    section = _entries(_("Late entries"), late)
     note = _("They belong to months that were closed already, and are part of the amounts above.")
-    return Section(section.title, section.columns, section.rows, section.total, note)
+    return _entries(_("Late entries"), _entry_rows(late), late.total.cost_eur, note)
 
 
-def _entries(title: str, entries: Entries) -> Section:
-    columns = [
-        *(
-            Column(_("Day"), Kind.DATE),
-            Column(_("Why")),
-            Column(_("Of record")),
-            Column(_("Asked and decided by")),
-        ),
-        Column(_("Amount"), Kind.EURO),
+def _entries(title: str, rows: Sequence[Row], total: Decimal, note: str) -> Section:
+    columns = [Column(_("Day"), Kind.DATE), Column(_("What and why")), Column(_("Amount"), Kind.EURO)]
+    return Section(title, columns, rows, [_("Total"), None, total], note)
+
+
+def _entry_rows(entries: Entries) -> list[Row]:
+    rows: list[Row] = [
+        [localtime(entry.at).date(), _what_and_why(entry), entry.cost_eur] for entry in entries.listed
     ]
-    rows = [_entry_row(entry) for entry in entries.listed]
     others = entries.others
     if others.records:
         said = ngettext("%(count)s further one", "%(count)s further ones", others.records)
-        rows.append([None, said % {"count": count(others.records)}, None, None, others.cost_eur])
-    return Section(title, columns, rows, [_("Total"), None, None, None, entries.total.cost_eur])
+        rows.append([None, said % {"count": count(others.records)}, others.cost_eur])
+    return rows
 
 
-def _entry_row(entry: Entry) -> list[object]:
-    of = None
-    if entry.corrects_id is not None and entry.corrects_month is not None:
-        of = f"{entry.corrects_id} ({date_format(entry.corrects_month, 'YEAR_MONTH_FORMAT')})"
-    why = f"{entry.reason} ({entry.model})" if entry.model else entry.reason
-    people = ", ".join(filter(None, (entry.asked_by, entry.decided_by)))
-    return [localtime(entry.at).date(), why, of, people or None, entry.cost_eur]
+def _what_and_why(entry: Entry) -> str:
+    """Such as: “Record 12, OpenAI gpt-4o: the bill says otherwise. Corrects record 7 of October 2026.”"""
+    what = ", ".join(filter(None, (_("Record %(id)s") % {"id": entry.id}, entry.model)))
+    sentences = [f"{what}: {entry.reason.rstrip('.')}." if entry.reason else f"{what}."]
+    if entry.corrects_month is not None:
+        month = date_format(entry.corrects_month, "YEAR_MONTH_FORMAT")
+        sentences.append(
+            _("Corrects record %(id)s of %(month)s.") % {"id": entry.corrects_id, "month": month}
+        )
+    if entry.asked_by:
+        sentences.append(_("Asked by %(person)s.") % {"person": entry.asked_by})
+    if entry.decided_by:
+        sentences.append(_("Approved by %(person)s.") % {"person": entry.decided_by})
+    return " ".join(sentences)
 
 
 def _rates(statement: Statement) -> Section:
