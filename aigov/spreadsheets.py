@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from itertools import chain, islice
 from typing import IO, Any
 
@@ -33,6 +34,8 @@ WIDTH_MIN, WIDTH_MAX = 9, 60
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: A spreadsheet takes a text that begins so for a formula; the last ones are their full-width forms.
 FORMULA_BEGINS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+#: Texts whose cell of CSV is kept for when they come again.
+KNOWN_TEXTS, KNOWN_CHARACTERS_MAX = 8_192, 100
 _NO_SHEET_NAME = re.compile(r"[\[\]:*?/\\]")
 
 
@@ -103,18 +106,30 @@ def csv_chunks(
 
 def csv_line(row: Iterable[Any], dialect: Dialect) -> str:
     """One line. Every text is quoted, also against programs that split cells at another character."""
-    return dialect.separator.join([_csv_cell(value, dialect) for value in row]) + "\r\n"
+    cells = [
+        "" if value is None else _csv_text(value) if type(value) is str else _csv_cell(value, dialect)
+        for value in row
+    ]
+    return dialect.separator.join(cells) + "\r\n"
 
 
 def _csv_cell(value: Any, dialect: Dialect) -> str:
     written = _WRITTEN.get(type(value))
     if written is None:
-        return _quoted(harmless(str(value)))
+        return _text_cell(str(value))
     return written(value).replace(".", dialect.point) if type(value) in _WITH_POINT else written(value)
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
+def _csv_text(text: str) -> str:
+    """Most texts of a table are short and come again and again."""
+    return _known_text_cell(text) if len(text) <= KNOWN_CHARACTERS_MAX else _text_cell(text)
+
+
+def _text_cell(text: str) -> str:
+    return '"' + harmless(text).replace('"', '""') + '"'
+
+
+_known_text_cell = lru_cache(maxsize=KNOWN_TEXTS)(_text_cell)
 
 
 def harmless(text: str) -> str:
@@ -124,8 +139,7 @@ def harmless(text: str) -> str:
 
 #: How a value is written that is no text. By its type alone, for a file has millions of cells.
 _WRITTEN: Mapping[type, Callable[[Any], str]] = {
-    type(None): lambda _nothing: "",
-    bool: lambda value: _quoted(yes_or_no(value)),
+    bool: lambda value: _text_cell(yes_or_no(value)),
     int: str,
     float: repr,
     Decimal: lambda value: f"{value:f}",
