@@ -52,13 +52,14 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """The sidebar: the home page, and the pages that the person who asks may see."""
+    """The sidebar: the home page, one's own files, and the pages that the person who asks may see."""
     home = {"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}
     groups = [
         {"title": title, "separator": True, "items": [_item(page) for page in pages if _may(request, page)]}
         for title, pages in GROUPS
     ]
-    return [{"items": [home]}, *(group for group in groups if group["items"])]
+    files = {"title": _("Your files"), "icon": "download", "link": reverse("exports")}
+    return [{"items": [home, files]}, *(group for group in groups if group["items"])]
 
 
 def stylesheet(request: HttpRequest) -> str:

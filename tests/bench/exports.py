@@ -30,10 +30,10 @@ FILES = stand.FOLDER / "exports"
 #: Prices and exchange rate are those of the rows that the records name; rounded up once, as the ledger does.
 _INSERT = """
 INSERT INTO ai_costs (
-    organization_id, month, "user", use_case, completion_id, attempt, purpose, provider, model, tier, price_id,
-    fx_rate_id, metadata, hold_id, created_at, held_eur, cost_eur, cost_usd, eur_per_usd, estimated, overrun,
-    late, reason, service_tier, provider_request_id, input_total, cache_read, cache_write_5m, cache_write_1h,
-    output_total, reasoning
+    organization_id, month, "user", use_case, completion_id, attempt, purpose, provider, model, tier,
+    price_id, fx_rate_id, metadata, hold_id, created_at, held_eur, cost_eur, cost_usd, eur_per_usd, estimated,
+    overrun, late, reason, service_tier, provider_request_id, input_total, cache_read, cache_write_5m,
+    cache_write_1h, output_total, reasoning
 )
 SELECT %(organization)s, %(month)s, '', (ARRAY['leads', 'offers', 'summaries'])[1 + n %% 3],
     'cmp_' || md5(n::text), 0, 'answer', 'openai', 'gpt-4o-mini', 'small', %(price)s, %(fx)s,
@@ -75,8 +75,8 @@ def main() -> None:
             )
             found = json.loads(said.stdout)
             print(
-                f"{kind:10} {found['seconds']:8.1f} s  {found['cpu_s']:8.1f} CPU s  {found['size_mb']:8.1f} MB"
-                f"  first byte after {found['first_s']:6.2f} s  peak {found['peak_mb']:4.0f} MB of memory",
+                f"{kind:10} {found['seconds']:8.1f} s  {found['cpu_s']:8.1f} CPU s  {found['size_mb']:8.1f}"
+                f" MB  first byte after {found['first_s']:6.2f} s  peak {found['peak_mb']:4.0f} MB of memory",
                 flush=True,
             )
 
