@@ -18,17 +18,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import DateFieldListFilter, ShowFacets, SimpleListFilter
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import flatten_fieldsets
-from django.contrib.admin.views.main import ERROR_FLAG
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import ForeignKey, Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -40,12 +37,11 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from aigov.downloads import download
 from aigov.errors import GatewayError
 from aigov.money import euro_for_people, exact_euro_for_people
-from aigov.organizations import exports
+from aigov.organizations.list_files import ListFiles
 from aigov.organizations.lists import NOTHING as NOTHING
-from aigov.organizations.lists import Rows, list_table
+from aigov.organizations.lists import Rows
 from aigov.organizations.models import Organization, Role, User
 from aigov.organizations.permissions import TABLE, organizations_where
 
@@ -157,7 +153,7 @@ def button(*, title: Any, path: str, permission: str, danger: bool = False) -> C
     return decorate
 
 
-class TenantAdmin(ModelAdmin):
+class TenantAdmin(ListFiles, ModelAdmin):
     """The admin of rows that belong to organizations.
 
     A class says which `verbs` exist for its rows at all (of view, add, change); which of them a person has is
@@ -213,59 +209,6 @@ class TenantAdmin(ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> "type[ChangeList]":
         return Rows
-
-    # --- As files
-
-    def get_urls(self) -> list[URLPattern]:
-        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
-        export = path("export/<str:file_format>/", self.admin_site.admin_view(self.export), name=name)
-        return [export, *super().get_urls()]
-
-    def export(self, request: HttpRequest, file_format: str) -> HttpResponseBase:
-        """What the list shows, with the filters and the order of the address, as a file.
-
-        A long one is made in the background, once its reader says so.
-        """
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        if file_format not in exports.FORMATS:
-            raise Http404
-        try:
-            table = list_table(self, request)
-        except IncorrectLookupParameters:
-            return redirect(f"{self._list_address()}?{ERROR_FLAG}=1")
-        if table.count <= exports.DIRECT_ROWS_MAX:
-            return download(request, exports.chunks(table, file_format), filename=table.filename(file_format))
-        return self._ask_for_export(request, file_format, table.count)
-
-    def _ask_for_export(self, request: HttpRequest, file_format: str, rows: int) -> HttpResponse:
-        def act(_given: Mapping[str, Any]) -> str:
-            exports.start_export(
-                user=person(request),
-                list_name=self.opts.label_lower,
-                query=request.GET.urlencode(),
-                file_format=file_format,
-                rows_total=rows,
-            )
-            return str(_("Your file is being made."))
-
-        return form_page(
-            request,
-            forms.Form,
-            title=gettext("This list as a file"),
-            note=gettext(
-                "It has %(count)s rows, so the file is made in the background. You can go on working."
-            )
-            % {"count": count(rows)},
-            button=gettext("Make the file"),
-            act=act,
-            back=self._list_address(),
-            done=reverse("exports"),
-            opts=self.opts,
-        )
-
-    def _list_address(self) -> str:
-        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
     # --- Who may do what
 
@@ -342,6 +285,7 @@ class TenantAdmin(ModelAdmin):
         button: str,
         act: Callable[[Mapping[str, Any]], str],
         danger: bool = False,
+        done: str = "",
     ) -> HttpResponse:
         """A page with a form whose button calls `act` with what was filled in; it returns what it did."""
         return form_page(
@@ -352,7 +296,8 @@ class TenantAdmin(ModelAdmin):
             button=button,
             act=act,
             danger=danger,
-            back=self._list_address(),
+            back=self.list_address(),
+            done=done,
             opts=self.opts,
         )
 
