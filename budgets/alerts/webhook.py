@@ -85,12 +85,13 @@ def post_slack(delivery: AlertDelivery, sealed: Sealed) -> None:
 def slack_message(alert: Alert) -> dict[str, Any]:
     """Slack's shape: `text` for notifications, `blocks` for the channel."""
     title, link = words.title(alert), words.absolute(words.address(alert))
+    look = _escaped(_("Look at it"))
     context = [alert.get_severity_display(), str(alert.organization or _("the whole platform"))]
     return {
         "text": _escaped(title),
         "blocks": [
             _section(f"*{_escaped(title)}*\n{_escaped(words.text(alert))}"),
-            _section(f"<{link}|{_escaped(_('Look at it'))}>"),
+            _section(f"<{link}|{look}>"),
             {
                 "type": "context",
                 "elements": [{"type": "mrkdwn", "text": _escaped(" · ".join(context))}],
