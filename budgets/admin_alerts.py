@@ -200,7 +200,7 @@ class AlertAdmin(TenantAdmin):
 
 
 def open_alerts(request: HttpRequest) -> dict[str, Any]:
-    """For the home page: the open alerts that the person may see, the most severe first; two queries."""
+    """For the home page: the open alerts that the person may see, most severe first; two queries at most."""
     page: Any = admin.site.get_model_admin(Alert)
     if not page.has_view_permission(request):
         return {"alerts": []}

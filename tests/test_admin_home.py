@@ -245,4 +245,4 @@ def test_the_number_of_queries_does_not_grow_with_the_organizations(make_organiz
             home(client)
         numbers.append(len(queries))
     # session, person, roles; organizations, accounts, the registry (3); organizations, decisions
-    assert numbers == [10, 10]
+    assert numbers == [11, 11]
