@@ -53,6 +53,11 @@ app.conf.beat_schedule = {
         "schedule": 600.0,
         "options": {"expires": 600.0},
     },
+    "roll-up-costs": {
+        "task": "budgets.tasks.roll_up_costs",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from budgets import accounts, ledger
+from budgets import accounts, daily, ledger
 from budgets.alerts import deliveries, evaluation
 
 
@@ -34,3 +34,9 @@ def evaluate_days() -> None:
 def deliver_alerts() -> int:
     """Brings alerts to people; every 15 s."""
     return deliveries.deliver_due()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def roll_up_costs() -> int:
+    """Adds the newest cost records to their days; every minute."""
+    return daily.roll_up()

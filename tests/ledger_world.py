@@ -6,6 +6,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.db import connection
+from psycopg.types.json import Jsonb
+
 from aigov import clock
 from aigov.organizations.models import Organization
 from budgets import ledger
@@ -74,3 +77,44 @@ def this_month(organization: Organization) -> date:
 def records(organization: Organization) -> list[CostRecord]:
     """The organization's cost records, oldest first."""
     return list(CostRecord.objects.filter(organization=organization).order_by("id"))
+
+
+def hold_sync(charge: Charge, amount: str = "1", *, lifetime_s: int = 60) -> UUID:
+    """Holds `amount` euro by the ledger's own function, without a loop; the accounts are opened uncapped."""
+    taken = uuid4()
+    with connection.cursor() as cursor:
+        for scope, subject in (("organization", ""), ("user", charge.user), ("use_case", charge.use_case)):
+            if subject or scope == "organization":
+                cursor.execute(_OPEN, (charge.organization_id, charge.month, scope, subject))
+        cursor.execute(
+            f"SELECT outcome FROM ledger_reserve({', '.join(['%s'] * 17)})",
+            (
+                *(taken, charge.organization_id, charge.month, charge.user, charge.use_case, amount, amount),
+                *(f"{lifetime_s} seconds", charge.completion_id, charge.attempt, charge.purpose),
+                *(charge.provider, charge.model, charge.tier, charge.price_id, charge.fx_rate_id),
+                Jsonb(dict(charge.metadata)),
+            ),
+        )
+        assert cursor.fetchone() == ("held",)
+    return taken
+
+
+_OPEN = """
+INSERT INTO budget_accounts
+    (organization_id, month, scope, subject, cap_eur, cap_is_of_month, spent_eur, held_eur)
+VALUES (%s, %s, %s, %s, 1000000, true, 0, 0) ON CONFLICT DO NOTHING
+"""
+SETTLE = "SELECT outcome FROM ledger_settle(%s, %s, %s, false, '', '', '', 100, 40, 5, 0, 10, 3, NULL, NULL)"
+
+
+def settle_sync(hold_id: UUID, cost: str) -> str:
+    """Settles a hold at `cost` euro and dollars; what came of it."""
+    with connection.cursor() as cursor:
+        cursor.execute(SETTLE, (hold_id, cost, cost))
+        return str(cursor.fetchone()[0])
+
+
+def spend(organization: Organization, *costs: str, **more: Any) -> None:
+    """Calls of this month at these costs, from hold to cost record."""
+    for cost in costs:
+        settle_sync(hold_sync(charge_of(organization, **more)), cost)

@@ -19,6 +19,7 @@ from budgets.models.books import (
     Purpose,
     Scope,
 )
+from budgets.models.daily import CostDay, CostUserDay, RollUp
 
 __all__ = [
     "Alert",
@@ -28,7 +29,9 @@ __all__ = [
     "ApprovalRequest",
     "BudgetAccount",
     "Channel",
+    "CostDay",
     "CostRecord",
+    "CostUserDay",
     "DeliveryState",
     "EuroField",
     "FxRate",
@@ -36,6 +39,7 @@ __all__ = [
     "Purpose",
     "RequestKind",
     "RequestState",
+    "RollUp",
     "Scope",
     "Severity",
 ]

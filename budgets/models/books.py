@@ -205,6 +205,8 @@ class CostRecord(Charged):
             models.Index(fields=["organization", "month", "created_at"], name="cost_record_by_month"),
             models.Index(fields=["completion_id"], name="cost_record_by_completion"),
             models.Index(fields=["created_at"], condition=Q(overrun=True), name="cost_record_overrun"),
+            # What is newer than the roll-up's watermark.
+            models.Index(fields=["created_at", "organization"], name="cost_record_by_time"),
         ]
 
     def __str__(self) -> str:
