@@ -1,127 +1,50 @@
-"""What calls cost by day: a roll-up of the cost records, exact at every instant.
+"""What calls cost by day, exact at every instant: the cost records' roll-up, and what is newer.
 
-Celery adds to the roll-up what was written since the last time (`roll_up`); a read adds up the roll-up's days
-and, in the same statement, the records that are newer. So each record counts once: it is in the roll-up if it
-was written before the watermark (`RollUp.upto`), and live otherwise. The watermark never passes a record that
-may still appear: see `roll_up_horizon` in `budgets/sql/daily.sql`.
-
-A cost counts to its local day within its accounting month (`cost_day`, there too), so that a month's days add
-up to what the ledger says of it. Where an organization's time zone changes, days that were rolled up keep the
-zone that they were counted by, and no month changes. Corrections and late records count on the day that they
-were written.
+A cost counts to its local day within its accounting month (`cost_day` in `budgets/sql/daily.sql`), so that a
+month's days add up to what the ledger says of it. Where an organization's time zone changes, days that were
+rolled up keep the zone that they were counted by, and no month changes. Corrections and late records count on
+the day that they were written.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection, transaction
+from budgets import roll_ups
+from budgets.roll_ups import Source, Target
 
-from budgets.models import RollUp
-
-#: A run of `roll_up` ends after so many batches of so many records; the next run goes on from there.
-BATCH_RECORDS = 50_000
-BATCHES_MAX = 20
-
+#: What costs can be grouped by.
 DIMENSIONS = ("organization_id", "day", "month", "use_case", "provider", "model", "tier", "purpose")
-_KEY = ", ".join(DIMENSIONS)
-_SUMS = ("cost_eur", "cost_usd", "calls", "input_total", "output_total")
 
-# The records of a span of time as the roll-up counts them; a correction is no call of its own.
-_RECORDS = """
-SELECT c.organization_id, cost_day(c.month, c.created_at, o.time_zone) AS day, c.month, c.use_case,
-       c.provider, c.model, c.tier, c.purpose, c."user", c.cost_eur, coalesce(c.cost_usd, 0) AS cost_usd,
-       (c.hold_id IS NOT NULL)::integer AS calls, coalesce(c.input_total, 0) AS input_total,
-       coalesce(c.output_total, 0) AS output_total
-FROM ai_costs c JOIN organizations_organization o ON o.id = c.organization_id
-"""
+_DAY = "cost_day(s.month, s.created_at, o.time_zone) AS day"
+_FROM = "FROM ai_costs s JOIN organizations_organization o ON o.id = s.organization_id WHERE"
+# A correction has no hold: it changes the cost, and is no call of its own.
+_CALL = "(s.hold_id IS NOT NULL)::integer AS calls"
 
-
-def _added_up(table: str, key: str, sums: Sequence[str], where: str) -> str:
-    """The statement that adds the records of `where` to a roll-up's table."""
-    unique = key.replace("month, ", "")
-    return (
-        f"INSERT INTO {table} AS d ({key}, {', '.join(sums)})"
-        f" SELECT {key}, {', '.join(f'sum({name})' for name in sums)} FROM ({_RECORDS} WHERE {where}) r"
-        f" GROUP BY {key} ON CONFLICT ({unique}) DO UPDATE"
-        f" SET {', '.join(f'{name} = d.{name} + excluded.{name}' for name in sums)}"
-    )
-
-
-_SPAN = "c.created_at >= %(since)s AND c.created_at < %(upto)s"
-_OF_ONE = "c.organization_id = %(organization)s AND c.created_at < %(upto)s"
-_USER_KEY = 'organization_id, day, "user"'
-_USER_SUMS = ("cost_eur", "calls")
-
-
-@transaction.atomic
-def _roll_up_batch() -> int:
-    """Adds the next records and moves the watermark; how many, 0 where another run is at it."""
-    since = _lock_watermark()
-    if since is None:
-        return 0
-    with connection.cursor() as cursor:
-        cursor.execute(_END_OF_BATCH, {"since": since, "records": BATCH_RECORDS})
-        (upto,) = cursor.fetchone()
-        if upto <= since:
-            return 0
-        span = {"since": since, "upto": upto}
-        cursor.execute("SELECT count(*) FROM ai_costs c WHERE " + _SPAN, span)
-        (records,) = cursor.fetchone()
-        _add(cursor, _SPAN, span)
-        RollUp.objects.filter(name="costs").update(upto=upto)
-    return int(records)
-
-
-def _add(cursor: Any, where: str, values: dict[str, Any]) -> None:
-    cursor.execute(_added_up("cost_days", _KEY, _SUMS, where), values)
-    cursor.execute(
-        _added_up("cost_user_days", _USER_KEY, _USER_SUMS, where + " AND c.\"user\" <> ''"), values
-    )
-
-
-def _lock_watermark() -> datetime | None:
-    locked = RollUp.objects.select_for_update(skip_locked=True).filter(name="costs")
-    return locked.values_list("upto", flat=True).first()
-
-
-# The horizon is taken in a statement before the one that reads: what was written before it is then seen.
-_END_OF_BATCH = """
-SELECT coalesce((
-    SELECT created_at FROM ai_costs WHERE created_at > %(since)s AND created_at < horizon
-    ORDER BY created_at OFFSET %(records)s LIMIT 1
-), horizon) FROM (SELECT roll_up_horizon() AS horizon OFFSET 0) h
-"""
+_DAYS = Target(
+    table="cost_days",
+    key=DIMENSIONS,
+    sums=("cost_eur", "cost_usd", "calls", "input_total", "output_total"),
+    rows=f"""
+    SELECT s.organization_id, {_DAY}, s.month, s.use_case, s.provider, s.model, s.tier, s.purpose, s.cost_eur,
+           coalesce(s.cost_usd, 0) AS cost_usd, {_CALL}, coalesce(s.input_total, 0) AS input_total,
+           coalesce(s.output_total, 0) AS output_total
+    {_FROM}""",
+)
+_USER_DAYS = Target(
+    table="cost_user_days",
+    key=("organization_id", "day", '"user"'),
+    sums=("cost_eur", "calls"),
+    rows=f"""SELECT s.organization_id, {_DAY}, s."user", s.cost_eur, {_CALL} {_FROM} s."user" <> '' AND""",
+)
+COSTS = Source("costs", "ai_costs", "created_at", (_DAYS, _USER_DAYS))
 
 
 def roll_up() -> int:
-    """Brings the roll-up up to date; how many records it took in.
-
-    Safe at any time and twice at once: a batch and its watermark are one transaction under the watermark's
-    lock, and who does not get the lock leaves the work to who has it.
-    """
-    taken_in = 0
-    for _ in range(BATCHES_MAX):
-        records = _roll_up_batch()
-        taken_in += records
-        if records < BATCH_RECORDS:
-            break
-    return taken_in
-
-
-@transaction.atomic
-def roll_up_anew(*, organization_id: int) -> None:
-    """Counts an organization's days again from its records, in one transaction."""
-    upto = RollUp.objects.select_for_update().get(name="costs").upto
-    with connection.cursor() as cursor:
-        for table in ("cost_days", "cost_user_days"):
-            cursor.execute(f"DELETE FROM {table} WHERE organization_id = %s", [organization_id])
-        _add(cursor, _OF_ONE, {"organization": organization_id, "upto": upto})
-
-
-# --- Reads
+    """Brings the roll-up of the cost records up to date; how many it took in."""
+    return roll_ups.roll_up(COSTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +91,15 @@ def costs_by(
     unknown = set(dimensions) - set(DIMENSIONS)
     if unknown:
         raise ValueError(f"no dimensions of costs: {', '.join(sorted(unknown))}")
-    grouped = "".join(f"{name}, " for name in dimensions)
-    sums = ", ".join(f"sum({name})::{kind}" for name, kind in zip(_SUMS, _KINDS, strict=True))
-    rows = _read(
-        f"SELECT {grouped}{sums} FROM ({_live_and_rolled_up('cost_days', (*DIMENSIONS, *_SUMS))}) r"
-        + ("" if use_case is None else " WHERE use_case = %(use_case)s")
-        + (f" GROUP BY {grouped[:-2]} ORDER BY {grouped[:-2]}" if grouped else " HAVING count(*) > 0"),
-        organization_ids=organization_ids,
-        first=first,
-        last=last,
-        use_case=use_case,
+    group = ", ".join(dimensions)
+    rows = roll_ups.read(
+        COSTS,
+        f"SELECT {group}{',' if group else ''} sum(cost_eur), sum(cost_usd), sum(calls)::bigint,"
+        " sum(input_total)::bigint, sum(output_total)::bigint"
+        f" FROM ({COSTS.with_newer(_DAYS)}) d"
+        " WHERE %(use_case)s::text IS NULL OR use_case = %(use_case)s"
+        + (f" GROUP BY {group} ORDER BY {group}" if group else " HAVING count(*) > 0"),
+        **{"organization_ids": list(organization_ids), "first": first, "last": last, "use_case": use_case},
     )
     at = len(dimensions)
     return [Costs(row[:at], *row[at:]) for row in rows]
@@ -191,41 +113,11 @@ def day_costs(organization_ids: Sequence[int], first: date, last: date) -> list[
 
 def user_costs(organization_ids: Sequence[int], first: date, last: date, *, limit: int) -> list[UserCost]:
     """The users who spent most from `first` to `last`, at most `limit` of them."""
-    columns = ("organization_id", "day", '"user"', *_USER_SUMS)
-    rows = _read(
+    rows = roll_ups.read(
+        COSTS,
         'SELECT organization_id, "user", sum(cost_eur), sum(calls)::bigint'
-        f" FROM ({_live_and_rolled_up('cost_user_days', columns)}) r WHERE \"user\" <> ''"
+        f" FROM ({COSTS.with_newer(_USER_DAYS)}) d"
         ' GROUP BY organization_id, "user" ORDER BY 3 DESC, 1, 2 LIMIT %(limit)s',
-        organization_ids=organization_ids,
-        first=first,
-        last=last,
-        limit=limit,
+        **{"organization_ids": list(organization_ids), "first": first, "last": last, "limit": limit},
     )
     return [UserCost(*row) for row in rows]
-
-
-_KINDS = ("numeric", "numeric", "bigint", "bigint", "bigint")
-
-
-def _live_and_rolled_up(table: str, columns: Sequence[str]) -> str:
-    """The roll-up's rows of a period and the newer records, under one snapshot.
-
-    `since` is the watermark as it was read a moment before, so that the planner knows how few records are
-    newer; the one that counts is read in the statement itself.
-    """
-    wanted = "organization_id = ANY(%(organization_ids)s) AND day BETWEEN %(first)s AND %(last)s"
-    listed = ", ".join(columns)
-    return (
-        f"SELECT {listed} FROM {table} WHERE {wanted} UNION ALL SELECT {listed} FROM ({_RECORDS}"
-        " WHERE c.created_at >= %(since)s"
-        " AND c.created_at >= (SELECT upto FROM roll_ups WHERE name = 'costs')"
-        f" AND c.organization_id = ANY(%(organization_ids)s)) live WHERE {wanted}"
-    )
-
-
-def _read(statement: str, *, organization_ids: Sequence[int], **values: Any) -> list[tuple[Any, ...]]:
-    since = RollUp.objects.values_list("upto", flat=True).get(name="costs")
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {**values, "organization_ids": list(organization_ids), "since": since})
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return rows

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from aigov import clock
 from aigov.organizations.models import Organization
-from budgets import daily, ledger
+from budgets import daily, ledger, roll_ups
 from budgets.models import BudgetAccount, CostDay, CostRecord, CostUserDay, RollUp
 from tests.ledger_world import SETTLE, charge_of, hold_sync, settle_sync, spend, this_month
 from tests.web_processes import url_of_the_database
@@ -135,7 +135,7 @@ def test_days_counted_anew_are_the_same(organization: Organization) -> None:
     before = daily.day_costs([organization.pk], *ALWAYS)
     CostDay.objects.filter(organization=organization).update(cost_eur=7)
     assert daily.day_costs([organization.pk], *ALWAYS) != before
-    daily.roll_up_anew(organization_id=organization.pk)
+    roll_ups.roll_up_anew(daily.COSTS, organization_id=organization.pk)
     assert daily.day_costs([organization.pk], *ALWAYS) == before
 
 
@@ -208,18 +208,18 @@ def test_a_slow_transaction_holds_the_watermark_back(organization: Organization)
 def test_control_a_watermark_that_follows_the_clock_loses_it(
     organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    naive = daily._END_OF_BATCH.replace("roll_up_horizon()", "clock_timestamp() - interval '1 second'")
-    monkeypatch.setattr(daily, "_END_OF_BATCH", naive)
+    naive = roll_ups._END_OF_BATCH.replace("roll_up_horizon()", "clock_timestamp() - interval '1 second'")
+    monkeypatch.setattr(roll_ups, "_END_OF_BATCH", naive)
     assert settled_while_another_rolls_up(organization, daily.roll_up) == 0
-    daily.roll_up_anew(organization_id=organization.pk)
+    roll_ups.roll_up_anew(daily.COSTS, organization_id=organization.pk)
     assert total(organization) == Decimal("0.25")
 
 
 def test_batches_end_and_go_on(organization: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
     rolled_up_past_everything()
     spend(organization, *["0.01"] * 7)
-    monkeypatch.setattr(daily, "BATCH_RECORDS", 2)
-    monkeypatch.setattr(daily, "BATCHES_MAX", 1)
+    monkeypatch.setattr(roll_ups, "BATCH_ROWS", 2)
+    monkeypatch.setattr(roll_ups, "BATCHES_MAX", 1)
     rolled_up_past_everything()
     assert total(organization) == Decimal("0.07")
     assert CostDay.objects.get(organization=organization).calls == 7

@@ -118,7 +118,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="costday",
             constraint=models.UniqueConstraint(
-                fields=("organization", "day", "use_case", "provider", "model", "tier", "purpose"),
+                fields=("organization", "day", "month", "use_case", "provider", "model", "tier", "purpose"),
                 name="cost_day_once",
             ),
         ),

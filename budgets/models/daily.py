@@ -45,7 +45,7 @@ class CostDay(models.Model):
         verbose_name_plural = _("days' costs")
         constraints = [
             models.UniqueConstraint(
-                fields=["organization", "day", "use_case", "provider", "model", "tier", "purpose"],
+                fields=["organization", "day", "month", "use_case", "provider", "model", "tier", "purpose"],
                 name="cost_day_once",
             ),
         ]
