@@ -58,6 +58,11 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 60.0},
     },
+    "roll-up-requests": {
+        "task": "kpis.tasks.roll_up_requests",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

@@ -26,7 +26,8 @@ _CALL = "(s.hold_id IS NOT NULL)::integer AS calls"
 _DAYS = Target(
     table="cost_days",
     key=DIMENSIONS,
-    sums=("cost_eur", "cost_usd", "calls", "input_total", "output_total"),
+    amounts=("cost_eur", "cost_usd"),
+    counts=("calls", "input_total", "output_total"),
     rows=f"""
     SELECT s.organization_id, {_DAY}, s.month, s.use_case, s.provider, s.model, s.tier, s.purpose, s.cost_eur,
            coalesce(s.cost_usd, 0) AS cost_usd, {_CALL}, coalesce(s.input_total, 0) AS input_total,
@@ -36,7 +37,8 @@ _DAYS = Target(
 _USER_DAYS = Target(
     table="cost_user_days",
     key=("organization_id", "day", '"user"'),
-    sums=("cost_eur", "calls"),
+    amounts=("cost_eur",),
+    counts=("calls",),
     rows=f"""SELECT s.organization_id, {_DAY}, s."user", s.cost_eur, {_CALL} {_FROM} s."user" <> '' AND""",
 )
 COSTS = Source("costs", "ai_costs", "created_at", (_DAYS, _USER_DAYS))
@@ -91,15 +93,14 @@ def costs_by(
     unknown = set(dimensions) - set(DIMENSIONS)
     if unknown:
         raise ValueError(f"no dimensions of costs: {', '.join(sorted(unknown))}")
-    group = ", ".join(dimensions)
-    rows = roll_ups.read(
+    rows = roll_ups.sums_by(
         COSTS,
-        f"SELECT {group}{',' if group else ''} sum(cost_eur), sum(cost_usd), sum(calls)::bigint,"
-        " sum(input_total)::bigint, sum(output_total)::bigint"
-        f" FROM ({COSTS.with_newer(_DAYS)}) d"
-        " WHERE %(use_case)s::text IS NULL OR use_case = %(use_case)s"
-        + (f" GROUP BY {group} ORDER BY {group}" if group else " HAVING count(*) > 0"),
-        **{"organization_ids": list(organization_ids), "first": first, "last": last, "use_case": use_case},
+        _DAYS,
+        *dimensions,
+        organization_ids=organization_ids,
+        first=first,
+        last=last,
+        use_case=use_case,
     )
     at = len(dimensions)
     return [Costs(row[:at], *row[at:]) for row in rows]

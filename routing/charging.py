@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from aigov import clock
 from aigov.errors import BudgetExceeded, BudgetUnavailable, ModelNotPriced
+from aigov.money import ZERO
 from budgets import ledger
 from budgets.balances import balances
 from budgets.fx import FX_TABLE, Rate, to_eur
@@ -22,7 +23,7 @@ from providers.failover import Candidate
 from providers.price_book import PRICE_BOOK
 from providers.pricing import PriceRow, Unpriced
 from providers.types import ProviderReply, ProviderRequest
-from routing.course import Attempt, Course
+from routing.course import Attempt, Completion, Course
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,27 @@ async def charge_unknown(course: Course, attempt: Attempt, hold: Hold) -> None:
 async def _charge_estimated(course: Course, attempt: Attempt, hold: Hold, reason: str) -> None:
     attempt.cost_eur, attempt.estimated = hold.amount_eur, True
     course.balance = await ledger.settle_estimated(hold_id=hold.id, reason=reason) or course.balance
+
+
+def all_large_eur(completion: Completion) -> Decimal | None:
+    """What the answer would have cost had every request gone to the large model at once, in euro.
+
+    An answer of a large model: what its large calls cost. Any other, and one from the cache: its tokens at
+    the present price of the large model of the provider that gave it; None where nobody knows that price.
+    """
+    course, answer = completion.course, completion.answer
+    if answer.tier == "large" and not completion.cached:
+        large = (attempt.cost_eur for attempt in course.attempts if attempt.candidate.tier == "large")
+        return sum(large, ZERO)
+    now, book, rates = clock.now(), PRICE_BOOK.latest, FX_TABLE.latest
+    model = course.policy.models[answer.provider].get("large")
+    if book is None or rates is None or model is None:
+        return None
+    try:
+        price, rate = book.at(answer.provider, model, "standard", now), rates.on(now.date())
+    except LookupError:
+        return None
+    return to_eur(pricing.true_cost_usd(price, answer.usage), rate)
 
 
 def _charge(course: Course, attempt: Attempt, price: PriceRow, rate: Rate, now: datetime) -> Charge:

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from aigov import background, database
 from aigov.errors import GatewayError, NotFound
 from aigov.money import ZERO, euro_text
+from routing import charging
 from routing.course import Completion, Course, usage_as_json
 from routing.requests import CompletionRequest
 
@@ -25,7 +26,7 @@ _ID = re.compile(r"cmp_[0-9a-f]{32}", re.ASCII)
 _COLUMNS = (
     *("id", "organization_id", "key_id", "request_id", "created_at", "use_case", '"user"', "wanted"),
     *("prompt_sha256", "threshold", "attempts", "cost_eur", "latency_ms", "metadata"),
-    *("cached", "saved_eur"),
+    *("cached", "saved_eur", "all_large_eur"),
     *("route", "tier", "provider", "model", "confidence", "confidence_method", "usage", "finish_reason"),
     "error_code",
 )
@@ -41,7 +42,7 @@ async def record(completion: Completion) -> None:
     answer = completion.answer
     await _insert(
         completion.course,
-        *(completion.cached, completion.saved_eur),
+        *(completion.cached, completion.saved_eur, charging.all_large_eur(completion)),
         *(completion.route, answer.tier, answer.provider, answer.model),
         *(answer.confidence, answer.confidence_method, Jsonb(usage_as_json(answer.usage))),
         *(answer.finish_reason, ""),
@@ -51,7 +52,7 @@ async def record(completion: Completion) -> None:
 async def record_refusal(course: Course, error: Exception) -> None:
     """Records that a request was refused, or got no answer, with all that was paid on the way."""
     code = (error.code or error.type) if isinstance(error, GatewayError) else "internal_error"
-    await _insert(course, False, ZERO, *("", "", "", "", None, "", None, ""), code)
+    await _insert(course, False, ZERO, None, *("", "", "", "", None, "", None, ""), code)
 
 
 async def _insert(course: Course, *outcome: object) -> None:

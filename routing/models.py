@@ -1,6 +1,7 @@
 """The decisions: how each request was answered or refused, with what it cost and how sure the answer was."""
 
 from django.db import models
+from django.db.models import Func
 from django.utils.translation import gettext_lazy as _
 
 from aigov.organizations.models import Organization
@@ -8,7 +9,11 @@ from budgets.models import EuroField
 
 
 class Decision(models.Model):
-    """One completion. No text is kept, only hashes, counts, costs and signals."""
+    """One completion. No text is kept, only hashes, counts, costs and signals.
+
+    `all_large_eur` is what the answer would have cost with the large model alone (`charging.all_large_eur`);
+    null where there is no answer, or no price to say so.
+    """
 
     id = models.CharField(_("completion"), max_length=40, primary_key=True)
     organization = models.ForeignKey(Organization, models.PROTECT, verbose_name=_("organization"))
@@ -31,10 +36,14 @@ class Decision(models.Model):
     cost_eur = EuroField(_("cost"))
     cached = models.BooleanField(_("cached"), default=False)
     saved_eur = EuroField(_("saved by the cache"), default=0)
+    all_large_eur = EuroField(_("cost with the large model alone"), null=True)
     finish_reason = models.CharField(_("finish reason"), max_length=16, blank=True)
     error_code = models.CharField(_("refused because"), max_length=64, blank=True)
     latency_ms = models.PositiveIntegerField(_("latency in ms"))
     metadata = models.JSONField(_("metadata"), default=dict)
+    recorded_at = models.DateTimeField(
+        _("recorded"), db_default=Func(function="clock_timestamp"), editable=False
+    )
 
     class Meta:
         db_table = "ai_decisions"
@@ -55,6 +64,8 @@ class Decision(models.Model):
                 condition=models.Q(error_code__endswith="_budget_exceeded"),
                 name="decision_refused_by_cap",
             ),
+            # What is newer than the roll-up's watermark.
+            models.Index(fields=["recorded_at", "organization"], name="decision_by_recording"),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,166 @@
+"""Leads and orders, and the roll-ups of what was asked: what the dashboards read beside the costs' days."""
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from aigov.money import EURO_MAX
+from aigov.organizations.models import Organization
+from budgets.models import EuroField
+
+
+class OutcomeKind(models.TextChoices):
+    LEAD = "lead", _("lead")
+    ORDER = "order", _("order")
+
+
+class Outcome(models.Model):
+    """A lead or an order of an organization, as its CRM tells us of it. Written by `kpis.outcomes` alone.
+
+    `day` is its local day, by the organization's time zone when it was told.
+    """
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="outcomes", verbose_name=_("organization")
+    )
+    kind = models.CharField(_("kind"), max_length=8, choices=OutcomeKind.choices)
+    external_id = models.CharField(_("id in the CRM"), max_length=200)
+    occurred_at = models.DateTimeField(_("at"))
+    day = models.DateField(_("day"), editable=False)
+    value_eur = EuroField(_("value"), default=0)
+    received_at = models.DateTimeField(_("received"))
+
+    class Meta:
+        db_table = "kpi_outcomes"
+        verbose_name = _("lead or order")
+        verbose_name_plural = _("leads and orders")
+        ordering = ["-occurred_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "kind", "external_id"], name="outcome_once"),
+            models.CheckConstraint(condition=Q(kind__in=OutcomeKind.values), name="outcome_kind_known"),
+            models.CheckConstraint(condition=~Q(external_id=""), name="outcome_has_id"),
+            models.CheckConstraint(
+                condition=Q(value_eur__gte=0, value_eur__lte=EURO_MAX), name="outcome_value_not_negative"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["organization", "day"], include=["kind", "value_eur"], name="outcome_by_day"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.external_id}"
+
+
+class Named(models.Model):
+    """What the calls that name one lead or order cost on one day: a roll-up of cost records."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    day = models.DateField()
+    kind = models.CharField(max_length=8, choices=OutcomeKind.choices)
+    external_id = models.CharField(max_length=200)
+    use_case = models.CharField(max_length=200, blank=True)
+    provider = models.CharField(max_length=32, blank=True)
+    model = models.CharField(max_length=100, blank=True)
+    cost_eur = EuroField()
+    calls = models.BigIntegerField()
+
+    class Meta:
+        db_table = "kpi_named_days"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "day", "kind", "external_id", "use_case", "provider", "model"],
+                name="named_day_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.kind} {self.external_id}"
+
+
+class RequestDay(models.Model):
+    """How the requests of one kind ended on one day: a roll-up of decisions.
+
+    `error_code` is empty where there was an answer, and `route`, `provider` and `model` where there was none.
+    """
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    day = models.DateField()
+    use_case = models.CharField(max_length=200, blank=True)
+    route = models.CharField(max_length=8, blank=True)
+    provider = models.CharField(max_length=32, blank=True)
+    model = models.CharField(max_length=100, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    requests = models.BigIntegerField()
+    judged = models.BigIntegerField()
+    escalated = models.BigIntegerField()
+    rescued = models.BigIntegerField()
+    cost_eur = EuroField()
+    saved_eur = EuroField()
+    all_large_eur = EuroField()
+
+    class Meta:
+        db_table = "kpi_request_days"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "day", "use_case", "route", "provider", "model", "error_code"],
+                name="request_day_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.use_case} {self.route or self.error_code}"
+
+
+class HistogramDay(models.Model):
+    """How many requests of one day fell into a bin of `kpis.bins`: a roll-up of decisions.
+
+    `label`: for a confidence, what became of the small answer (accepted, escalated, degraded); for a latency,
+    the route.
+    """
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    day = models.DateField()
+    use_case = models.CharField(max_length=200, blank=True)
+    kind = models.CharField(max_length=16)
+    label = models.CharField(max_length=16)
+    bin = models.SmallIntegerField()
+    requests = models.BigIntegerField()
+
+    class Meta:
+        db_table = "kpi_histogram_days"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "day", "use_case", "kind", "label", "bin"], name="histogram_day_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.kind} {self.label} {self.bin}"
+
+
+class AttemptDay(models.Model):
+    """How the attempts with one model ended on one day: a roll-up of decisions."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    day = models.DateField()
+    use_case = models.CharField(max_length=200, blank=True)
+    provider = models.CharField(max_length=32, blank=True)
+    model = models.CharField(max_length=100, blank=True)
+    tier = models.CharField(max_length=8, blank=True)
+    outcome = models.CharField(max_length=24)
+    error = models.CharField(max_length=64, blank=True)
+    attempts = models.BigIntegerField()
+
+    class Meta:
+        db_table = "kpi_attempt_days"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "day", "use_case", "provider", "model", "tier", "outcome", "error"],
+                name="attempt_day_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.provider} {self.outcome}"
