@@ -14,6 +14,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from aigov.organizations.models import Organization, Scope
 
 MESSAGES = [{"role": "user", "content": "[[confidence:0.9]] hello"}]
+OUTCOME = {"kind": "lead", "external_id": "L-1", "occurred_at": "2026-11-02T10:00:00+01:00"}
 READ_SCOPES = (Scope.COMPLETIONS_READ, Scope.BUDGET_READ, Scope.SETTINGS_READ, Scope.KPIS_READ)
 THRESHOLD = "/api/v1/settings/ai.routing.confidence.threshold"
 WRITE_THRESHOLD = {"scope": "organization", "value": 0.6, "reason": "a test"}
@@ -43,6 +44,11 @@ CASES: dict[str, list[Case]] = {
         Case("DELETE", "/api/v1/completions/{completion_id}", 401, 405, 405, 405),
     ],
     "api/v1/budget": [Case("GET", "/api/v1/budget", 401, 200, 200, 200)],
+    "api/v1/outcomes": [
+        Case("POST", "/api/v1/outcomes", 401, 403, 200, 200, {"outcomes": [OUTCOME]}),
+        Case("GET", "/api/v1/outcomes", 401, 403, 405, 405),
+    ],
+    "api/v1/kpis/summary": [Case("GET", "/api/v1/kpis/summary", 401, 200, 200, 200)],
     "api/v1/settings/effective": [Case("GET", "/api/v1/settings/effective", 401, 200, 200, 200)],
     "api/v1/settings/keys": [Case("GET", "/api/v1/settings/keys", 401, 200, 200, 200)],
     "api/v1/settings/<str:key>": [

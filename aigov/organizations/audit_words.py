@@ -33,6 +33,7 @@ ACTIONS: Mapping[str, Any] = {
     "member.remove": gettext_lazy("Member removed"),
     "organization.change": gettext_lazy("Organization changed"),
     "organization.create": gettext_lazy("Organization made"),
+    "outcome.change": gettext_lazy("Leads or orders told anew"),
     "price.append": gettext_lazy("Price added"),
     "provider.switch": gettext_lazy("Provider's switch turned"),
     "setting.remove": gettext_lazy("Setting removed"),
