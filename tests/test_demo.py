@@ -1,11 +1,13 @@
 """The demo: its texts, its cast, its table, and the whole of it as a user starts it."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,17 @@ import httpx2
 import pytest
 from django.contrib.auth import authenticate
 
-from aigov.demo import cast, corpus, figures
+from aigov import clock
+from aigov.demo import cast, corpus, figures, season
 from aigov.demo.corpus import Job
+from aigov.demo.prices import load_prices
 from aigov.demo.traffic import Answer
 from aigov.organizations.keys import revoke_api_key
 from aigov.organizations.models import ApiKey, Organization, User
 from aigov.processes import SOURCE_FOLDER
+from budgets.models import BudgetAccount, CostRecord
+from kpis import queries
+from kpis.periods import Period
 
 DEMO_WAIT_S = 240
 
@@ -61,6 +68,7 @@ def answer(route: str, *, right: str | None = "A", **more: Any) -> Answer:
             {"tier": "large", "outcome": "accepted", "cost_eur": "0.004"},
         ]
     body = {
+        "id": f"cmp_{route}",
         "route": route,
         "tier": "large" if route == "large" else "small",
         "provider": "openai",
@@ -74,13 +82,16 @@ def answer(route: str, *, right: str | None = "A", **more: Any) -> Answer:
     return Answer(Job({}, right), 200, body)
 
 
+ALL_LARGE = {"cmp_small": Decimal("0.002"), "cmp_cache": Decimal("0.002"), "cmp_large": Decimal("0.004")}
+
+
 def test_the_figures_add_up() -> None:
     refused = Answer(Job({}, "A"), 402, {"error": {"code": "organization_budget_exceeded"}})
     lost = Answer(Job({}, None), 0, {"error": {"code": "no_answer"}})
     bare = Answer(Job({}, None), 500, {})
     found = figures.add_up(
         [answer("small"), answer("small", right="B"), answer("large", right=None), refused, lost, bare],
-        lambda provider, usage: Decimal("0.002"),
+        ALL_LARGE,
     )
     assert (found.total.answers, found.total.right, found.total.judged) == (3, 1, 2)
     assert found.lines["small"].cost_eur == Decimal("0.0002")
@@ -93,7 +104,7 @@ def test_the_figures_add_up() -> None:
 
 def test_a_cached_answer_saves_its_whole_large_price() -> None:
     free = answer("cache", tier="large", cost_eur="0", attempts=[])
-    found = figures.add_up([free], lambda provider, usage: Decimal("0.002"))
+    found = figures.add_up([free], ALL_LARGE)
     assert (found.lines["cache"].answers, found.saved_eur) == (1, Decimal("0.002"))
 
 
@@ -102,7 +113,7 @@ BUDGET = {"month": "2026-11", "limit_eur": "1000.00", "spent_eur": "0.0043", "re
 
 def test_the_table_fits_on_a_terminal() -> None:
     jobs = [answer("small"), answer("large"), Answer(Job({}, None), 503, {"error": {"code": "no_provider"}})]
-    lines = list(figures.table(figures.add_up(jobs, lambda provider, usage: Decimal("0.002")), BUDGET))
+    lines = list(figures.table(figures.add_up(jobs, ALL_LARGE), BUDGET))
     assert max(map(len, lines)) <= 80
     assert "Not answered: 1 (no_provider)" in lines
     assert any(re.fullmatch(r"saved +0\.001800 EUR  \(30 %\)", line) for line in lines)
@@ -114,12 +125,29 @@ def test_a_table_without_any_answer_is_one_too() -> None:
     assert any(re.fullmatch(r"total +0 +– +0\.000000 +–", line) for line in lines)
 
 
-async def test_all_large_is_priced_by_the_book(organization: Organization) -> None:
-    prices = await figures.load_prices(organization.pk)
-    usage = {"input_total": 1_000_000, "output_total": 0, "cache_read": 0, "cache_write": 0}
-    cheaper = {**usage, "cache_read": 1_000_000}
-    for provider in ("openai", "anthropic"):
-        assert prices.large_eur(provider, usage) > prices.large_eur(provider, cheaper) > 0
+# --- The past
+
+
+def test_the_season_is_believable_marked_and_balanced(organization: Organization) -> None:
+    prices = asyncio.run(load_prices(organization.pk))
+    requests = season.play_season(organization=organization, prices=prices, acting="the tests")
+    assert season.play_season(organization=organization, prices=prices, acting="the tests") == 0
+    found = queries.figures([organization.pk], _last_days(organization, season.DAYS))
+    assert sum((found.requests.answered, found.requests.failed)) == requests > 4_000
+    records = CostRecord.objects.filter(organization=organization)
+    assert not records.exclude(reason=season.REMARK, metadata__demo=True).exists()
+    assert found.business.cost_eur == sum(records.values_list("cost_eur", flat=True))
+    spent = BudgetAccount.objects.filter(organization=organization, scope="organization")
+    assert all(account.spent_eur < 1000 for account in spent)
+    assert 1.5 < (found.savings_factor or 0) < 10
+    assert found.business.outcomes.leads > found.business.outcomes.orders > 50
+    for share in (found.requests.availability_without_fallback, found.requests.escalation_rate):
+        assert 0 < (share or 0) < 1
+
+
+def _last_days(organization: Organization, days: int) -> Period:
+    today = clock.day_of(clock.now(), organization.time_zone)
+    return Period(today - timedelta(days=days), today)
 
 
 # --- The cast

@@ -1,21 +1,14 @@
 """What the demo's traffic cost, and what it would have cost with the large model alone."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from aigov import clock, database
+from aigov import database
 from aigov.demo.traffic import Answer
-from aigov.money import ZERO, round_up
-from aigov.registry.effective import Settings
-from aigov.registry.snapshot import load_settings
-from budgets.fx import FxTable, load_fx_table
-from providers.price_book import load_price_book
-from providers.pricing import PriceBook, true_cost_usd
-from providers.types import Usage
+from aigov.money import ZERO
 
 ROUTES = ("small", "large", "cache", "degraded")
 #: How the table names the routes.
@@ -55,48 +48,18 @@ class Figures:
         return self.all_large_eur - self.total.cost_eur
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Everything that is needed to price a call to an organization's large models."""
-
-    book: PriceBook
-    fx: FxTable
-    large_models: Mapping[str, str]
-    now: datetime
-
-    def large_eur(self, provider: str, usage: Mapping[str, Any]) -> Decimal:
-        """What the provider's large model would cost for the tokens of `usage`, in euro."""
-        row = self.book.at(provider, self.large_models[provider], "standard", self.now)
-        tokens = Usage(
-            input_total=usage["input_total"],
-            output_total=usage["output_total"],
-            cache_read=usage["cache_read"],
-            cache_write_5m=usage["cache_write"],
-        )
-        return round_up(true_cost_usd(row, tokens) * self.fx.on(self.now.date()).eur_per_usd)
-
-
-async def load_prices(organization_id: int) -> Prices:
-    """The prices, the exchange rate and the large models in force."""
+async def all_large_of(answers: Sequence[Answer]) -> Mapping[str, Decimal]:
+    """What each of the answers would have cost all-large, by its id, as its decision says."""
+    ids = [answer.body["id"] for answer in answers if answer.answered]
     async with database.pool_opened(), database.connection() as conn:
-        settings = await load_settings(conn)
-        book, fx = await load_price_book(conn), await load_fx_table(conn)
-    return Prices(book, fx, _large_models(settings, organization_id), clock.now())
+        cursor = await conn.execute(
+            "SELECT id, coalesce(all_large_eur, cost_eur) FROM ai_decisions WHERE id = ANY(%s)", (ids,)
+        )
+        return dict(await cursor.fetchall())
 
 
-def _large_models(settings: Settings, organization_id: int) -> dict[str, str]:
-    return {
-        provider: settings.value(f"ai.providers.{provider}.models", organization_id=organization_id)["large"]
-        for provider in ("openai", "anthropic")
-    }
-
-
-def add_up(answers: Sequence[Answer], large_eur: Callable[[str, Mapping[str, Any]], Decimal]) -> Figures:
-    """The figures of `answers`.
-
-    All-large, an answer costs what its large call cost, where it had one; else the tokens of the answer at
-    the price of the large model (`large_eur`) of the provider that gave it.
-    """
+def add_up(answers: Sequence[Answer], all_large_eur: Mapping[str, Decimal]) -> Figures:
+    """The figures of `answers`; what each would have cost all-large is looked up by its id."""
     figures = Figures()
     for answer in answers:
         if not answer.answered:
@@ -106,11 +69,7 @@ def add_up(answers: Sequence[Answer], large_eur: Callable[[str, Mapping[str, Any
         figures.total.add(answer)
         attempts = answer.body["attempts"]
         figures.escalated += any(attempt["outcome"] == "low_confidence" for attempt in attempts)
-        if answer.body["tier"] == "large" and not answer.body["cached"]:
-            large = [Decimal(attempt["cost_eur"]) for attempt in attempts if attempt["tier"] == "large"]
-            figures.all_large_eur += sum(large, ZERO)
-        else:
-            figures.all_large_eur += large_eur(answer.body["provider"], answer.body["usage"])
+        figures.all_large_eur += all_large_eur[answer.body["id"]]
     return figures
 
 

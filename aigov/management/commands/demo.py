@@ -11,8 +11,10 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
 from aigov import service
-from aigov.demo import cast, corpus, figures, traffic
+from aigov.demo import cast, corpus, figures, season, traffic
 from aigov.demo.cast import Cast
+from aigov.demo.prices import load_prices
+from aigov.organizations.models import Organization
 
 REQUESTS = 300
 REQUESTS_MAX = 10_000
@@ -41,6 +43,7 @@ class Command(BaseCommand):
             players = cast.assemble(settings.AIGOV_DATA_DIR)
             players.runs += 1
             cast.keep(players, settings.AIGOV_DATA_DIR)
+            self._play_past(players)
         finally:
             connections.close_all()
         answers = asyncio.run(self._play(players, address, count))
@@ -50,6 +53,19 @@ class Command(BaseCommand):
         self._say("", *directions(players, address), "", "Serving until Ctrl-C.")
         return None
 
+    def _play_past(self, players: Cast) -> None:
+        organization = Organization.objects.get(pk=players.organization_id)
+        requests = season.play_season(
+            organization=organization,
+            prices=asyncio.run(load_prices(organization.pk)),
+            acting=cast.ACTING,
+        )
+        if requests:
+            self._say(
+                f"Made up {season.DAYS} days of history for the dashboards: {requests} requests,"
+                f" each marked as {season.REMARK!r}.",
+            )
+
     async def _play(self, players: Cast, address: str, count: int) -> list[traffic.Answer]:
         """Sends the traffic and prints the table."""
         jobs = corpus.jobs(count, run=players.runs)
@@ -57,9 +73,9 @@ class Command(BaseCommand):
         answers = await traffic.send(
             jobs, address=address, api_key=players.api_key, progress=partial(self._progress, count=count)
         )
-        prices = await figures.load_prices(players.organization_id)
+        all_large_eur = await figures.all_large_of(answers)
         budget = await traffic.budget(address=address, api_key=players.api_key)
-        self._say("", *figures.table(figures.add_up(answers, prices.large_eur), budget))
+        self._say("", *figures.table(figures.add_up(answers, all_large_eur), budget))
         return answers
 
     def _progress(self, done: int, *, count: int) -> None:
