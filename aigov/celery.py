@@ -63,6 +63,7 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 60.0},
     },
+    "send-digests": {"task": "kpis.tasks.send_digests", "schedule": 900.0, "options": {"expires": 900.0}},
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

@@ -7,7 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from aigov.web import errors, health
 from budgets.api import BudgetView
-from kpis.api import OutcomesView, SummaryView
+from kpis.api import OutcomeHookView, OutcomesView, SummaryView
 from routing.api.anthropic import MessagesView
 from routing.api.models import ModelsView, ModelView
 from routing.api.native import CompletionsView, CompletionView
@@ -19,6 +19,7 @@ urlpatterns = [
     path("api/v1/completions/<str:completion_id>", CompletionView.as_view(), name="completion"),
     path("api/v1/budget", BudgetView.as_view(), name="budget"),
     path("api/v1/outcomes", OutcomesView.as_view(), name="outcomes"),
+    path("api/v1/outcomes/webhook/<uuid:hook_id>", OutcomeHookView.as_view(), name="outcome-hook"),
     path("api/v1/kpis/summary", SummaryView.as_view(), name="kpis-summary"),
     path("api/v1/settings/", include("aigov.registry.urls")),
     path("v1/chat/completions", ChatCompletionsView.as_view(), name="chat-completions"),

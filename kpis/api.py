@@ -3,6 +3,7 @@
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, cast
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -17,8 +18,8 @@ from aigov.money import euro_text
 from aigov.organizations.models import Organization
 from aigov.organizations.models import Scope as KeyScope
 from aigov.organizations.principals import Principal
-from aigov.web.parsers import UNSTORABLE
-from kpis import queries
+from aigov.web.parsers import UNSTORABLE, parse_json
+from kpis import hooks, queries
 from kpis.models import OutcomeKind
 from kpis.outcomes import EXTERNAL_ID_CHARACTERS_MAX, OUTCOMES_MAX, Taken, Told, record_outcomes
 from kpis.periods import DAYS_MAX, Period
@@ -102,6 +103,35 @@ def _record(principal: Principal, outcomes: list[Told]) -> Taken:
         outcomes=outcomes,
         acting=f"API key aig_{principal.key_id}",
     )
+
+
+class OutcomeHookView(ApiView):
+    """Leads and orders, sent by a CRM; let in by their signature, not by a key."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    @extend_schema(
+        operation_id="outcomes_webhook",
+        summary="Report leads and orders from a CRM, signed as Standard Webhooks describe",
+        auth=[],
+        parameters=[
+            OpenApiParameter(name, str, OpenApiParameter.HEADER, required=True)
+            for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+        ],
+        request=OutcomesSerializer,
+        responses=TakenSerializer,
+    )
+    async def post(self, request: Request, hook_id: UUID) -> Response:
+        taken = await sync_to_async(_take)(hook_id, request.headers, request._request.body)
+        return Response(taken_as_json(taken))
+
+
+def _take(hook_id: UUID, headers: Any, body: bytes) -> Taken:
+    """The signature first: of what is not signed, nothing is read."""
+    hook = hooks.hook_of_message(hook_id=hook_id, headers=headers, body=body)
+    outcomes = outcomes_of(parse_json(body))
+    return hooks.take_message(hook=hook, message_id=headers["webhook-id"], outcomes=outcomes)
 
 
 # --- Figures

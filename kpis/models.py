@@ -1,11 +1,13 @@
 """Leads and orders, and the roll-ups of what was asked: what the dashboards read beside the costs' days."""
 
+from uuid import uuid4
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from aigov.money import EURO_MAX
-from aigov.organizations.models import Organization
+from aigov.organizations.models import Organization, User
 from budgets.models import EuroField
 
 
@@ -164,3 +166,75 @@ class AttemptDay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {self.provider} {self.outcome}"
+
+
+class OutcomeHook(models.Model):
+    """An address of ours to which a CRM sends leads and orders, signed with a secret of its own.
+
+    Written by `kpis.hooks` alone. The secret is sealed: it is shown once, and needed again at each delivery.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="outcome_hooks", verbose_name=_("organization")
+    )
+    name = models.CharField(_("name"), max_length=200)
+    secret_sealed = models.BinaryField(editable=False, max_length=256)
+    created_at = models.DateTimeField(_("created"), editable=False)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, editable=False)
+
+    class Meta:
+        db_table = "kpi_outcome_hooks"
+        verbose_name = _("CRM webhook")
+        verbose_name_plural = _("CRM webhooks")
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HookDelivery(models.Model):
+    """A message that a webhook has taken, kept for as long as its signature would let it in again."""
+
+    hook = models.ForeignKey(OutcomeHook, models.CASCADE, related_name="deliveries")
+    message_id = models.CharField(max_length=200)
+    received_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "kpi_hook_deliveries"
+        constraints = [models.UniqueConstraint(fields=["hook", "message_id"], name="hook_delivery_once")]
+
+    def __str__(self) -> str:
+        return self.message_id
+
+
+class Rhythm(models.TextChoices):
+    WEEKLY = "weekly", _("every week, on Monday")
+    MONTHLY = "monthly", _("every month, on its first day")
+
+
+class DigestSubscription(models.Model):
+    """A person's wish for an organization's key figures by e-mail. Written by `kpis.digests` alone.
+
+    `sent_for` is the last day of the newest period that was sent, so that each is sent once.
+    """
+
+    organization = models.ForeignKey(
+        Organization, models.CASCADE, related_name="+", verbose_name=_("organization")
+    )
+    user = models.ForeignKey(User, models.CASCADE, related_name="digests", verbose_name=_("person"))
+    rhythm = models.CharField(_("how often"), max_length=8, choices=Rhythm.choices)
+    language = models.CharField(_("language"), max_length=8, editable=False)
+    sent_for = models.DateField(_("sent up to"), editable=False)
+
+    class Meta:
+        db_table = "kpi_digest_subscriptions"
+        verbose_name = _("e-mail with key figures")
+        verbose_name_plural = _("e-mails with key figures")
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "user", "rhythm"], name="digest_once"),
+            models.CheckConstraint(condition=Q(rhythm__in=Rhythm.values), name="digest_rhythm_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organization}, {self.get_rhythm_display()}"

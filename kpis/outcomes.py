@@ -79,13 +79,17 @@ def record_outcomes(*, organization: Organization, outcomes: Sequence[Told], act
 def _check(outcomes: Sequence[Told]) -> None:
     if len(outcomes) > OUTCOMES_MAX:
         raise BadRequest(f"At most {OUTCOMES_MAX} leads and orders are taken at once.", param="outcomes")
-    latest = clock.now().timestamp() + AHEAD_S_MAX
     for number, outcome in enumerate(outcomes):
-        if not EARLIEST.timestamp() <= outcome.occurred_at.timestamp() <= latest:
+        if not is_possible(outcome.occurred_at):
             raise BadRequest(
                 f"The date is none that a lead or order can have: {outcome.occurred_at.isoformat()}.",
                 param=f"outcomes[{number}].occurred_at",
             )
+
+
+def is_possible(occurred_at: datetime) -> bool:
+    """Whether a lead or an order can be of that time."""
+    return EARLIEST.timestamp() <= occurred_at.timestamp() <= clock.now().timestamp() + AHEAD_S_MAX
 
 
 def _known(organization: Organization, outcomes: Sequence[Told]) -> dict[tuple[str, str], Mapping[str, str]]:
@@ -129,3 +133,19 @@ SET occurred_at = excluded.occurred_at, day = excluded.day, value_eur = excluded
     received_at = excluded.received_at
 WHERE (o.occurred_at, o.value_eur) IS DISTINCT FROM (excluded.occurred_at, excluded.value_eur)
 """
+
+
+@transaction.atomic
+def record_table(*, organization: Organization, outcomes: Sequence[Told], acting: Acting) -> Taken:
+    """Records as many leads and orders as a file has; all of them or none."""
+    taken = [
+        record_outcomes(
+            organization=organization, outcomes=outcomes[start : start + OUTCOMES_MAX], acting=acting
+        )
+        for start in range(0, len(outcomes), OUTCOMES_MAX)
+    ]
+    return Taken(
+        sum(batch.created for batch in taken),
+        sum(batch.changed for batch in taken),
+        sum(batch.unchanged for batch in taken),
+    )

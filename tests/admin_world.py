@@ -4,6 +4,7 @@ kind.
 
 import asyncio
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
+from aigov import clock
 from aigov.organizations.audit import write_audit_entry
 from aigov.organizations.create import OPERATOR
 from aigov.organizations.keys import create_api_key
@@ -32,6 +34,10 @@ from budgets.models import (
     CostRecord,
     Hold,
 )
+from kpis.digests import subscribe
+from kpis.hooks import make_hook
+from kpis.models import DigestSubscription, Outcome, OutcomeHook
+from kpis.outcomes import Told, record_outcomes
 from routing.models import Decision
 from tests.conftest import Server, month_account
 from tests.ledger_world import charge_of, reserve
@@ -116,6 +122,10 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
         organization=organization, kind=AlertKind.UNUSUAL_DAY, period="2026-11-23", key="", figures=usual
     )
     assert alert is not None
+    hook, _secret = make_hook(organization=organization, name="crm", acting="the tests")
+    outcome = Told("lead", "L-1", clock.now(), Decimal(5))
+    record_outcomes(organization=organization, outcomes=[outcome], acting="the tests")
+    digest = subscribe(organization=organization, user=member, rhythm="weekly", language="en")
     entry = write_audit_entry(organization=organization, acting="the tests", action="x.y", target="a test")
     return {
         Tenant: organization.tenant,
@@ -131,6 +141,9 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
         AlertDestination: destination,
         Alert: alert,
         AlertDelivery: alert.deliveries.get(),
+        Outcome: Outcome.objects.get(organization=organization),
+        OutcomeHook: hook,
+        DigestSubscription: digest,
         Decision: Decision.objects.get(pk=answer["id"]),
     }
 

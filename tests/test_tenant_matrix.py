@@ -6,6 +6,7 @@ The URLconf is walked, so an address without a row in `CASES` fails: nothing is 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -47,6 +48,10 @@ CASES: dict[str, list[Case]] = {
     "api/v1/outcomes": [
         Case("POST", "/api/v1/outcomes", 401, 403, 200, 200, {"outcomes": [OUTCOME]}),
         Case("GET", "/api/v1/outcomes", 401, 403, 405, 405),
+    ],
+    # A key is no way in: what counts is the signature.
+    "api/v1/outcomes/webhook/<uuid:hook_id>": [
+        Case("POST", f"/api/v1/outcomes/webhook/{UUID(int=1)}", 401, 401, 401, 401, {"outcomes": [OUTCOME]}),
     ],
     "api/v1/kpis/summary": [Case("GET", "/api/v1/kpis/summary", 401, 200, 200, 200)],
     "api/v1/settings/effective": [Case("GET", "/api/v1/settings/effective", 401, 200, 200, 200)],

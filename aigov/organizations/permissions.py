@@ -26,21 +26,29 @@ _SEES_TO_ALERTS = {
     "budgets.alertdestination": ("view", "add", "change", "delete"),
     "budgets.alertdelivery": ("view", "resend"),
 }
+_OUTCOMES = ("kpis.outcome", "kpis.outcomehook")
+#: Everybody orders and cancels their own.
+_OWN = {"kpis.digestsubscription": ("view", "add", "delete")}
 _PEOPLE = ("organizations.member", "organizations.user", "organizations.apikey")
 _RULES = ("registry.settingvalue", "organizations.auditentry")
-_EVERYTHING = (*_WORK, *_PEOPLE, *_RULES)
+_EVERYTHING = (*_WORK, *_OUTCOMES, *_PEOPLE, *_RULES)
 
 #: role → model → what it may do there.
 TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
-    Role.MANAGER: dict.fromkeys(_WORK, ("view",)),
-    Role.AUDITOR: dict.fromkeys(_EVERYTHING, ("view",)),
+    Role.MANAGER: {**dict.fromkeys(_WORK, ("view",)), "kpis.outcome": ("view", "add"), **_OWN},
+    Role.AUDITOR: {**dict.fromkeys(_EVERYTHING, ("view",)), **_OWN},
     Role.FINANCE: {
         **dict.fromkeys((*_WORK, *_RULES), ("view",)),
+        "kpis.outcome": ("view", "add"),
+        **_OWN,
         "budgets.budgetaccount": ("view", "change"),
         **_SEES_TO_ALERTS,
     },
     Role.ADMIN: {
         **dict.fromkeys(_EVERYTHING, ("view",)),
+        "kpis.outcome": ("view", "add"),
+        "kpis.outcomehook": ("view", "add", "change"),
+        **_OWN,
         "budgets.budgetaccount": ("view", "change"),
         **_SEES_TO_ALERTS,
         "organizations.organization": ("view", "change"),

@@ -30,6 +30,14 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
         ),
     ),
     (
+        _("Key figures"),
+        (
+            (_("Leads and orders"), "kpis.outcome", "handshake"),
+            (_("CRM webhooks"), "kpis.outcomehook", "webhook"),
+            (_("E-mails with key figures"), "kpis.digestsubscription", "outgoing_mail"),
+        ),
+    ),
+    (
         _("Organizations"),
         (
             (_("Organizations"), "organizations.organization", "domain"),
