@@ -89,8 +89,9 @@ FROM (
 _RECORDS = f"""
 INSERT INTO ai_costs (
     organization_id, month, "user", use_case, completion_id, attempt, purpose, provider, model, tier,
-    metadata, hold_id, created_at, held_eur, cost_eur, cost_usd, eur_per_usd, estimated, overrun, reason, service_tier,
-    provider_request_id, input_total, cache_read, cache_write_5m, cache_write_1h, output_total, reasoning
+    metadata, hold_id, created_at, held_eur, cost_eur, cost_usd, eur_per_usd, estimated, overrun, reason,
+    service_tier, provider_request_id, input_total, cache_read, cache_write_5m, cache_write_1h,
+    output_total, reasoning
 )
 SELECT organization_id, month, "user", use_case, completion_id, 0,
        CASE WHEN mixed %% 50 = 0 THEN 'check' ELSE 'answer' END,
