@@ -18,6 +18,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from aigov.money import NANO_EURO
+from budgets.forecast import forecast
 from kpis import bins
 
 #: The error codes of requests that we or the providers have failed; any other is the caller's own.
@@ -242,6 +243,17 @@ DEFINITIONS: Mapping[str, Definition] = {
             _("Answers from the cache"),
             _("Requests that were answered from the cache, without any call."),
             "count",
+        ),
+        Definition(
+            "forecast",
+            _("Month-end forecast"),
+            _(
+                "What the month has cost so far, and for each day that is left what its weekday usually"
+                " costs, by medians of the last weeks and their trend. The month ends within the range four"
+                " times out of five."
+            ),
+            "euro",
+            forecast,
         ),
         Definition(
             "latency",
