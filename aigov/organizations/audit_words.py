@@ -27,6 +27,11 @@ ACTIONS: Mapping[str, Any] = {
     "api_key.create": gettext_lazy("API key made"),
     "api_key.revoke": gettext_lazy("API key revoked"),
     "budget.cap_changed": gettext_lazy("Cap changed"),
+    "budget.request_approved": gettext_lazy("Request approved"),
+    "budget.request_asked": gettext_lazy("Request made"),
+    "budget.request_expired": gettext_lazy("Request expired"),
+    "budget.request_rejected": gettext_lazy("Request rejected"),
+    "budget.request_withdrawn": gettext_lazy("Request withdrawn"),
     "fx_rate.append": gettext_lazy("Exchange rates added"),
     "member.add": gettext_lazy("Member added"),
     "member.change": gettext_lazy("Role changed"),
@@ -46,6 +51,7 @@ ACTIONS: Mapping[str, Any] = {
 #: Names of values that say too little as they are stored; of the others, the underscores are left out.
 NAMES: Mapping[str, Any] = {
     "bands": gettext_lazy("rates"),
+    "amount_eur": gettext_lazy("amount"),
     "cap_eur": gettext_lazy("cap"),
     "eur_per_usd": gettext_lazy("euro for one US dollar"),
     "expires_at": gettext_lazy("expires"),
