@@ -53,6 +53,12 @@ app.conf.beat_schedule = {
         "schedule": 600.0,
         "options": {"expires": 600.0},
     },
+    "expire-requests": {
+        "task": "budgets.tasks.expire_requests",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "send-mails": {"task": "budgets.tasks.send_mails", "schedule": 15.0, "options": {"expires": 15.0}},
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

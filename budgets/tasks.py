@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from budgets import accounts, ledger
+from budgets import accounts, approvals, ledger, mail
 from budgets.alerts import deliveries, evaluation
 
 
@@ -34,3 +34,15 @@ def evaluate_days() -> None:
 def deliver_alerts() -> int:
     """Brings alerts to people; every 15 s."""
     return deliveries.deliver_due()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def expire_requests() -> int:
+    """Ends the requests that nobody has decided in time."""
+    return approvals.expire_requests()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def send_mails() -> int:
+    """Sends the mails that wait; every 15 s."""
+    return mail.send_mails()

@@ -9,7 +9,7 @@ from budgets.models.alerts import (
     DeliveryState,
     Severity,
 )
-from budgets.models.approvals import ApprovalRequest, RequestKind, RequestState
+from budgets.models.approvals import SAME_ASKED_ONCE, ApprovalRequest, RequestKind, RequestState
 from budgets.models.books import (
     BudgetAccount,
     CostRecord,
@@ -19,8 +19,10 @@ from budgets.models.books import (
     Purpose,
     Scope,
 )
+from budgets.models.mails import Mail
 
 __all__ = [
+    "SAME_ASKED_ONCE",
     "Alert",
     "AlertDelivery",
     "AlertDestination",
@@ -33,6 +35,7 @@ __all__ = [
     "EuroField",
     "FxRate",
     "Hold",
+    "Mail",
     "Purpose",
     "RequestKind",
     "RequestState",
