@@ -64,6 +64,12 @@ app.conf.beat_schedule = {
         "options": {"expires": 60.0},
     },
     "send-digests": {"task": "kpis.tasks.send_digests", "schedule": 900.0, "options": {"expires": 900.0}},
+    "expire-requests": {
+        "task": "budgets.tasks.expire_requests",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "send-mails": {"task": "budgets.tasks.send_mails", "schedule": 15.0, "options": {"expires": 15.0}},
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

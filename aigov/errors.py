@@ -6,6 +6,7 @@
     ├── AuthenticationFailed    401
     ├── BudgetExceeded          402  the cap is reached, or the rest is held by calls in flight
     ├── PermissionDenied        403
+    │   └── SecondPersonNeeded  403  it takes two people: ask, and somebody else approves
     ├── NotFound                404
     ├── IdempotencyConflict     422
     ├── RateLimited             429
@@ -19,7 +20,7 @@ One handler (`aigov.web.errors`) turns them into the envelope of the OpenAI API,
 Anthropic API on an Anthropic-style endpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -85,6 +86,20 @@ class BudgetExceeded(GatewayError):
 class PermissionDenied(GatewayError):
     status = 403
     type = "permission_error"
+
+
+class SecondPersonNeeded(PermissionDenied):
+    """It takes two people.
+
+    Args:
+        ask: asks for it in place of doing it, and says so in a sentence; None where it cannot be asked for.
+    """
+
+    code = "second_person_needed"
+
+    def __init__(self, message: str, *, ask: Callable[[], str] | None = None, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.ask = ask
 
 
 class NotFound(GatewayError):

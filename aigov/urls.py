@@ -6,7 +6,8 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from aigov.web import errors, health
-from budgets.api import BudgetView
+from budgets.api import BudgetView, MonthsView
+from budgets.api_requests import CapRequestsView, CapRequestView, WithdrawCapRequestView
 from kpis.api import OutcomeHookView, OutcomesView, SummaryView
 from routing.api.anthropic import MessagesView
 from routing.api.models import ModelsView, ModelView
@@ -21,6 +22,14 @@ urlpatterns = [
     path("api/v1/outcomes", OutcomesView.as_view(), name="outcomes"),
     path("api/v1/outcomes/webhook/<uuid:hook_id>", OutcomeHookView.as_view(), name="outcome-hook"),
     path("api/v1/kpis/summary", SummaryView.as_view(), name="kpis-summary"),
+    path("api/v1/budget/months", MonthsView.as_view(), name="budget-months"),
+    path("api/v1/budget/cap-requests", CapRequestsView.as_view(), name="cap-requests"),
+    path("api/v1/budget/cap-requests/<int:request_id>", CapRequestView.as_view(), name="cap-request"),
+    path(
+        "api/v1/budget/cap-requests/<int:request_id>/withdraw",
+        WithdrawCapRequestView.as_view(),
+        name="cap-request-withdraw",
+    ),
     path("api/v1/settings/", include("aigov.registry.urls")),
     path("v1/chat/completions", ChatCompletionsView.as_view(), name="chat-completions"),
     path("v1/messages", MessagesView.as_view(), name="messages"),

@@ -23,6 +23,7 @@ from aigov.organizations.models import Organization
 from aigov.registry.effective import Settings
 from aigov.registry.snapshot import SETTINGS, load_settings_sync, settings_for
 from aigov.registry.values import Change
+from budgets.four_eyes import check_raise_of_month
 from budgets.models import BudgetAccount, Scope
 
 log = logging.getLogger(__name__)
@@ -114,16 +115,24 @@ def follow_standing_caps(change: Change) -> None:
 
 
 @transaction.atomic
-def set_month_cap(*, account: BudgetAccount, cap_eur: Decimal, acting: Acting, reason: str) -> None:
+def set_month_cap(
+    *, account: BudgetAccount, cap_eur: Decimal, acting: Acting, reason: str, approved: bool = False
+) -> None:
     """Sets the cap of one account for its month alone; it is in force for the next hold.
+
+    Args:
+        approved: whether two people have agreed to it (`budgets.approvals`).
 
     Raises:
         BadRequest: the cap is no amount, or the reason is missing; `param` names it.
+        SecondPersonNeeded: this raise takes two people, and is not approved.
     """
     check_cap(cap_eur)
     if not reason.strip():
         raise BadRequest(_("Please give a reason for the change."), param="reason")
     before = BudgetAccount.objects.select_for_update().get(pk=account.pk)
+    if not approved:
+        check_raise_of_month(account=before, cap_eur=cap_eur, acting=acting)
     BudgetAccount.objects.filter(pk=account.pk).update(cap_eur=cap_eur, cap_is_of_month=True)
     account.refresh_from_db()
     write_audit_entry(
@@ -137,13 +146,13 @@ def set_month_cap(*, account: BudgetAccount, cap_eur: Decimal, acting: Acting, r
     )
 
 
-def check_cap(cap_eur: Decimal) -> None:
+def check_cap(cap_eur: Decimal, *, param: str = "cap_eur") -> None:
     """Makes sure that a cap is an amount of euro that the ledger can hold.
 
     Raises:
-        BadRequest: it is not; `param` is `cap_eur`.
+        BadRequest: it is not; `param` names it.
     """
     if not cap_eur.is_finite() or not 0 <= cap_eur <= EURO_MAX or cap_eur != cap_eur.quantize(NANO_EURO):
         raise BadRequest(
-            _("A cap is an amount in euro of 0 or more, with at most nine decimal places."), param="cap_eur"
+            _("A cap is an amount in euro of 0 or more, with at most nine decimal places."), param=param
         )

@@ -1,10 +1,10 @@
-"""This month's figures for the API; an account that is not open yet has its standing cap and zeros."""
+"""The months' figures for the API; an account that is not open yet has its standing cap and zeros."""
 
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from aigov import database
+from aigov import clock, database
 from aigov.money import ZERO, cap_text, euro_text
 from aigov.registry.snapshot import settings_for
 from budgets.accounts import standing_cap
@@ -14,6 +14,11 @@ from budgets.models import Scope
 _SELECT = """
 SELECT scope, cap_eur, spent_eur, held_eur FROM budget_accounts
 WHERE organization_id = %s AND month = %s AND (scope, subject) IN (('organization', ''), ('user', %s))
+"""
+_SELECT_MONTHS = """
+SELECT month, cap_eur, spent_eur, held_eur FROM budget_accounts
+WHERE organization_id = %s AND month BETWEEN %s AND %s AND scope = 'organization'
+ORDER BY month DESC LIMIT %s
 """
 
 
@@ -28,6 +33,24 @@ async def balances(*, organization_id: int, month: date, user: str) -> Mapping[s
     async with database.connection() as conn:
         cursor = await conn.execute(_SELECT, (organization_id, month, user))
         return found | {scope: Balance(cap, spent, held) async for scope, cap, spent, held in cursor}
+
+
+async def months(
+    *, organization_id: int, time_zone: str, first: date | None, last: date, limit: int
+) -> list[tuple[date, Balance]]:
+    """The organization's own figures by month, from `last` back to `first`, `limit` at most.
+
+    The present month is one of them, whether it has been opened or not.
+    """
+    async with database.connection() as conn:
+        cursor = await conn.execute(_SELECT_MONTHS, (organization_id, first or date.min, last, limit))
+        found = [(month, Balance(cap, spent, held)) async for month, cap, spent, held in cursor]
+    present = clock.month_of(clock.now(), time_zone)
+    if (first or date.min) <= present <= last and present not in dict(found):
+        settings = await settings_for(organization_id)
+        cap = standing_cap(settings, organization_id, Scope.ORGANIZATION, "")
+        found.append((present, Balance(cap, ZERO, ZERO)))
+    return sorted(found, reverse=True, key=lambda row: row[0])[:limit]
 
 
 def balance_as_json(balance: Balance, resets_at: datetime) -> dict[str, Any]:

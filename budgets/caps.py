@@ -1,7 +1,7 @@
 """Several months' caps changed at once, by somebody who has seen the caps that were in force until then.
 
-All of them are changed, or none. Whoever has seen another cap than the one in force is refused: somebody
-else was quicker, and must not be overwritten unseen.
+All of them are changed, or none; a raise that takes a second person becomes a request. Whoever has seen
+another cap than the one in force is refused: somebody else was quicker, and must not be overwritten unseen.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from aigov.errors import BadRequest
+from aigov.errors import BadRequest, SecondPersonNeeded
 from aigov.money import euro_for_people
 from aigov.organizations.audit import Acting
 from budgets.accounts import set_month_cap
-from budgets.models import BudgetAccount
+from budgets.approvals import ask
+from budgets.models import ApprovalRequest, BudgetAccount, RequestKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +48,45 @@ class CapChangedMeanwhile(BadRequest):
 
 
 @transaction.atomic
-def set_month_caps(*, changes: Sequence[CapChange], acting: Acting, reason: str) -> None:
+def set_month_caps(
+    *, changes: Sequence[CapChange], acting: Acting, reason: str
+) -> dict[int, ApprovalRequest]:
     """Sets the caps of several accounts, each for its month alone; in force for the next hold.
+
+    Returns the requests that have been made instead where it takes a second person, by account.
 
     Raises:
         CapRefused: one of them is no cap, or no longer the one that was seen; or the reason is missing.
     """
     in_force = _locked_caps([change.account.pk for change in changes])
+    asked = {}
     for change in changes:
         try:
             if in_force[change.account.pk] != change.seen_cap_eur:
                 raise CapChangedMeanwhile(in_force[change.account.pk])
-            set_month_cap(account=change.account, cap_eur=change.cap_eur, acting=acting, reason=reason)
+            try:
+                set_month_cap(account=change.account, cap_eur=change.cap_eur, acting=acting, reason=reason)
+            except SecondPersonNeeded:
+                asked[change.account.pk] = ask_for_cap(
+                    account=change.account, cap_eur=change.cap_eur, acting=acting, reason=reason
+                )
         except BadRequest as refusal:
             raise CapRefused(refusal, change.account) from refusal
+    return asked
+
+
+def ask_for_cap(*, account: BudgetAccount, cap_eur: Decimal, acting: Acting, reason: str) -> ApprovalRequest:
+    """Asks for a cap for the account's month; raises as `approvals.ask`."""
+    return ask(
+        organization=account.organization,
+        kind=RequestKind.CAP,
+        month=account.month,
+        amount_eur=cap_eur,
+        scope=account.scope,
+        subject=account.subject,
+        reason=reason,
+        acting=acting,
+    )
 
 
 def _locked_caps(account_ids: Sequence[int]) -> dict[int, Decimal | None]:

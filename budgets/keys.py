@@ -1,11 +1,23 @@
-"""The settings that this room honours: the standing caps, by which months' accounts are opened, and what
-alerts are raised for.
+"""The settings that this room honours: the standing caps, by which months' accounts are opened, when a cap
+takes two people, and what alerts are raised for.
 """
 
 from django.utils.translation import gettext_lazy as _
 
+from aigov.errors import SecondPersonNeeded
 from aigov.registry.keys import Key, register
-from budgets import accounts
+from aigov.registry.values import Change
+from budgets import accounts, approvals, four_eyes
+
+
+def change_standing_cap(change: Change) -> None:
+    try:
+        four_eyes.check_raise_of_standing_cap(change)
+    except SecondPersonNeeded as needed:
+        needed.ask = approvals.asking_for_standing_cap(change)
+        raise
+    accounts.follow_standing_caps(change)
+
 
 MONTHLY_CAP = Key(
     name=accounts.MONTHLY_CAP,
@@ -13,7 +25,7 @@ MONTHLY_CAP = Key(
     scopes=("global", "tenant", "organization"),
     default=1000,
     description=_("What an organization may spend in a month, in euro. 600 to 1,200 is usual."),
-    on_change=accounts.follow_standing_caps,
+    on_change=change_standing_cap,
 )
 USER_MONTHLY_CAP = Key(
     name=accounts.USER_MONTHLY_CAP,
@@ -73,11 +85,30 @@ PROVIDER_DOWN_AFTER = Key(
     default="PT5M",
     description=_("For how long a provider's model must have failed until an alert is raised."),
 )
+APPROVAL_ABOVE = Key(
+    name=four_eyes.APPROVAL_ABOVE,
+    type="money",
+    scopes=("global", "tenant", "organization"),
+    default=1200,
+    description=_(
+        "A raise of an organization's cap above this amount, in euro, needs a second person's approval. "
+        "Only operators change it."
+    ),
+    on_change=four_eyes.check_operator,
+)
+REQUEST_LIFETIME = Key(
+    name=approvals.REQUEST_LIFETIME,
+    type="duration",
+    scopes=("global", "tenant", "organization"),
+    default="P14D",
+    description=_("For how long a request waits for a second person before it expires."),
+)
 
 
 def register_keys() -> None:
     for key in (
-        *(MONTHLY_CAP, USER_MONTHLY_CAP, USE_CASE_MONTHLY_CAPS, ALERT_THRESHOLDS, PROVIDER_DOWN_AFTER),
+        *(MONTHLY_CAP, USER_MONTHLY_CAP, USE_CASE_MONTHLY_CAPS, APPROVAL_ABOVE, REQUEST_LIFETIME),
+        *(ALERT_THRESHOLDS, PROVIDER_DOWN_AFTER),
         *(UNUSUAL_DAY_SCORE, UNUSUAL_DAY_AMOUNT, UNUSUAL_DAY_DAYS),
     ):
         register(key)

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from budgets import accounts, daily, ledger
+from budgets import accounts, approvals, daily, ledger, mail
 from budgets.alerts import deliveries, evaluation
 
 
@@ -40,3 +40,15 @@ def deliver_alerts() -> int:
 def roll_up_costs() -> int:
     """Adds the newest cost records to their days; every minute."""
     return daily.roll_up()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def expire_requests() -> int:
+    """Ends the requests that nobody has decided in time."""
+    return approvals.expire_requests()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def send_mails() -> int:
+    """Sends the mails that wait; every 15 s."""
+    return mail.send_mails()

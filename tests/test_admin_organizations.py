@@ -195,10 +195,11 @@ def test_people_are_seen_with_the_roles_that_concern_the_viewer(
 
 def test_an_operator_shuts_a_person_out(organization: Organization) -> None:
     operator, user = person("operator"), person("manager", organization)
-    logged_in(operator).post(change_page(user), {"name": "Jo", "reason": "left"})
+    logged_in(operator).post(change_page(user), {"name": "Jo", "language": "de", "reason": "left"})
     user.refresh_from_db()
-    assert (user.name, user.is_active) == ("Jo", False)
-    assert last_audit_entry(None, "user.change").after == {"name": "Jo", "active": False}
+    assert (user.name, user.is_active, user.language) == ("Jo", False, "de")
+    after = {"name": "Jo", "active": False, "language": "de"}
+    assert last_audit_entry(None, "user.change").after == after
     errors = errors_of(logged_in(operator).post(change_page(operator), {"name": "", "reason": "x"}))
     assert errors == {"is_active": ["Nobody can shut themselves out."]}
 

@@ -5,6 +5,7 @@ The URLconf is walked, so an address without a row in `CASES` fails: nothing is 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +13,17 @@ import httpx2
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from aigov import clock
 from aigov.organizations.models import Organization, Scope
+from budgets.approvals import ask
+from budgets.models import ApprovalRequest
 
 MESSAGES = [{"role": "user", "content": "[[confidence:0.9]] hello"}]
 OUTCOME = {"kind": "lead", "external_id": "L-1", "occurred_at": "2026-11-02T10:00:00+01:00"}
 READ_SCOPES = (Scope.COMPLETIONS_READ, Scope.BUDGET_READ, Scope.SETTINGS_READ, Scope.KPIS_READ)
+CAP_REQUESTS = "/api/v1/budget/cap-requests"
+NEXT_MONTH = clock.next_month(clock.month_of(clock.now(), "Europe/Berlin"))
+WANTED_CAP = {"month": f"{NEXT_MONTH:%Y-%m}", "amount_eur": "1200", "reason": "a test"}
 THRESHOLD = "/api/v1/settings/ai.routing.confidence.threshold"
 WRITE_THRESHOLD = {"scope": "organization", "value": 0.6, "reason": "a test"}
 
@@ -54,6 +61,18 @@ CASES: dict[str, list[Case]] = {
         Case("POST", f"/api/v1/outcomes/webhook/{UUID(int=1)}", 401, 401, 401, 401, {"outcomes": [OUTCOME]}),
     ],
     "api/v1/kpis/summary": [Case("GET", "/api/v1/kpis/summary", 401, 200, 200, 200)],
+    "api/v1/budget/months": [Case("GET", "/api/v1/budget/months", 401, 200, 200, 200)],
+    "api/v1/budget/cap-requests": [
+        Case("GET", CAP_REQUESTS, 401, 200, 200, 200),
+        Case("POST", CAP_REQUESTS, 401, 403, 201, 201, WANTED_CAP),
+    ],
+    "api/v1/budget/cap-requests/<int:request_id>": [
+        Case("GET", f"{CAP_REQUESTS}/{{cap_request_id}}", 401, 200, 200, 404),
+        Case("PATCH", f"{CAP_REQUESTS}/{{cap_request_id}}", 401, 405, 405, 405, {"state": "approved"}),
+    ],
+    "api/v1/budget/cap-requests/<int:request_id>/withdraw": [
+        Case("POST", f"{CAP_REQUESTS}/{{cap_request_id}}/withdraw", 401, 403, 200, 404, {"reason": "x"}),
+    ],
     "api/v1/settings/effective": [Case("GET", "/api/v1/settings/effective", 401, 200, 200, 200)],
     "api/v1/settings/keys": [Case("GET", "/api/v1/settings/keys", 401, 200, 200, 200)],
     "api/v1/settings/<str:key>": [
@@ -104,6 +123,12 @@ def routes(patterns: list[Any] | None = None, prefix: str = "") -> Iterator[str]
             yield route
 
 
+def asked_for(organization: Organization) -> ApprovalRequest:
+    month = clock.month_of(clock.now(), organization.time_zone)
+    wanted = {"kind": "cap", "month": month, "amount_eur": Decimal(1500), "reason": "a test"}
+    return ask(organization=organization, acting="the tests", **wanted)  # type: ignore[arg-type]
+
+
 def test_every_address_has_its_cases() -> None:
     assert sorted(routes()) == sorted(CASES)
 
@@ -118,9 +143,10 @@ def test_everybody_gets_what_is_theirs_and_no_more(
     member, reader = make_client(organization), make_client(organization, *READ_SCOPES)
     stranger = make_client(make_organization())
     completion_id = member.post("/api/v1/completions", json={"messages": MESSAGES}).json()["id"]
+    cap_request_id = asked_for(organization).pk
 
     def call(client: httpx2.Client, **headers: str) -> httpx2.Response:
-        path = case.path.format(completion_id=completion_id)
+        path = case.path.format(completion_id=completion_id, cap_request_id=cap_request_id)
         return client.request(case.method, path, json=case.body, headers=headers)
 
     anonymous = call(member, Authorization="")

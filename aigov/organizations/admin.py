@@ -202,7 +202,7 @@ class UserAdmin(TenantAdmin):
     actions_detail = ("new_password",)
 
     def get_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        shown = ("email", "name", "roles", "is_active", "last_login", "date_joined")
+        shown = ("email", "name", "language", "roles", "is_active", "last_login", "date_joined")
         return (*shown, "reason") if self.has_change_permission(request, obj) else shown
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -226,6 +226,7 @@ class UserAdmin(TenantAdmin):
             user=obj,
             name=form.cleaned_data["name"],
             is_active=form.cleaned_data["is_active"],
+            language=form.cleaned_data["language"],
             acting=person(request),
             reason=form.cleaned_data["reason"],
         )

@@ -29,6 +29,11 @@ ACTIONS: Mapping[str, Any] = {
     "budget.cap_changed": gettext_lazy("Cap changed"),
     "digest.subscribe": gettext_lazy("E-mail with key figures ordered"),
     "digest.unsubscribe": gettext_lazy("E-mail with key figures cancelled"),
+    "budget.request_approved": gettext_lazy("Request approved"),
+    "budget.request_asked": gettext_lazy("Request made"),
+    "budget.request_expired": gettext_lazy("Request expired"),
+    "budget.request_rejected": gettext_lazy("Request rejected"),
+    "budget.request_withdrawn": gettext_lazy("Request withdrawn"),
     "fx_rate.append": gettext_lazy("Exchange rates added"),
     "member.add": gettext_lazy("Member added"),
     "member.change": gettext_lazy("Role changed"),
@@ -51,6 +56,7 @@ ACTIONS: Mapping[str, Any] = {
 #: Names of values that say too little as they are stored; of the others, the underscores are left out.
 NAMES: Mapping[str, Any] = {
     "bands": gettext_lazy("rates"),
+    "amount_eur": gettext_lazy("amount"),
     "cap_eur": gettext_lazy("cap"),
     "eur_per_usd": gettext_lazy("euro for one US dollar"),
     "expires_at": gettext_lazy("expires"),

@@ -85,22 +85,27 @@ def remove_member(*, member: Member, acting: Acting, reason: str) -> None:
 
 
 @transaction.atomic
-def change_user(*, user: User, name: str, is_active: bool, acting: Acting, reason: str) -> User:
-    """Names a person, or shuts them out or in; raises `ValidationError` for shutting out oneself."""
+def change_user(
+    *, user: User, name: str, is_active: bool, language: str, acting: Acting, reason: str
+) -> User:
+    """Names a person, says in which language they get mail (empty: the service's), or shuts them out or in.
+
+    Raises `ValidationError` for shutting out oneself.
+    """
     if acting == user and not is_active:
         raise ValidationError({"is_active": _("Nobody can shut themselves out.")})
     row = User.objects.select_for_update().get(pk=user.pk)
-    before = {"name": row.name, "active": row.is_active}
-    row.name, row.is_active = name.strip(), is_active
+    before = {"name": row.name, "active": row.is_active, "language": row.language}
+    row.name, row.is_active, row.language = name.strip(), is_active, language
     row.full_clean(exclude=["password"])
-    row.save(update_fields=["name", "is_active"])
+    row.save(update_fields=["name", "is_active", "language"])
     write_audit_entry(
         organization=None,
         acting=acting,
         action="user.change",
         target=row.email,
         before=before,
-        after={"name": row.name, "active": row.is_active},
+        after={"name": row.name, "active": row.is_active, "language": row.language},
         reason=reason,
     )
     return row

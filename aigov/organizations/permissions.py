@@ -19,7 +19,9 @@ AnyUser = User | AnonymousUser
 
 _MONEY = ("budgets.budgetaccount", "budgets.hold", "budgets.costrecord", "budgets.fxrate", "providers.price")
 _ALERTS = ("budgets.alert", "budgets.alertdestination", "budgets.alertdelivery")
-_WORK = ("organizations.organization", "routing.decision", *_MONEY, *_ALERTS)
+#: To add one is to ask, to change one is to decide.
+_REQUEST = "budgets.approvalrequest"
+_WORK = ("organizations.organization", "routing.decision", _REQUEST, *_MONEY, *_ALERTS)
 #: Of those who see to money.
 _SEES_TO_ALERTS = {
     "budgets.alert": ("view", "acknowledge"),
@@ -35,10 +37,16 @@ _EVERYTHING = (*_WORK, *_OUTCOMES, *_PEOPLE, *_RULES)
 
 #: role → model → what it may do there.
 TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
-    Role.MANAGER: {**dict.fromkeys(_WORK, ("view",)), "kpis.outcome": ("view", "add"), **_OWN},
+    Role.MANAGER: {
+        **dict.fromkeys(_WORK, ("view",)),
+        _REQUEST: ("view", "add"),
+        "kpis.outcome": ("view", "add"),
+        **_OWN,
+    },
     Role.AUDITOR: {**dict.fromkeys(_EVERYTHING, ("view",)), **_OWN},
     Role.FINANCE: {
         **dict.fromkeys((*_WORK, *_RULES), ("view",)),
+        _REQUEST: ("view", "add", "change"),
         "kpis.outcome": ("view", "add"),
         **_OWN,
         "budgets.budgetaccount": ("view", "change"),
@@ -49,6 +57,7 @@ TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
         "kpis.outcome": ("view", "add"),
         "kpis.outcomehook": ("view", "add", "change"),
         **_OWN,
+        _REQUEST: ("view", "add", "change"),
         "budgets.budgetaccount": ("view", "change"),
         **_SEES_TO_ALERTS,
         "organizations.organization": ("view", "change"),
@@ -66,6 +75,11 @@ def permissions_of(role: str) -> frozenset[str]:
         room, _dot, thing = model.partition(".")
         names.update(f"{room}.{verb}_{thing}" for verb in verbs)
     return frozenset(names)
+
+
+def roles_with(verb: str, model: str) -> list[str]:
+    """The roles that may do `verb` with the rows of `model`, such as `budgets.hold`."""
+    return [role.value for role in Role if verb in TABLE[role].get(model, ())]
 
 
 _PERMISSIONS: Mapping[str, frozenset[str]] = {role.value: permissions_of(role) for role in Role}

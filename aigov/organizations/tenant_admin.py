@@ -42,8 +42,8 @@ from aigov.money import euro_for_people, exact_euro_for_people
 from aigov.organizations.list_files import ListFiles
 from aigov.organizations.lists import NOTHING as NOTHING
 from aigov.organizations.lists import Rows
-from aigov.organizations.models import Organization, Role, User
-from aigov.organizations.permissions import TABLE, organizations_where
+from aigov.organizations.models import Organization, User
+from aigov.organizations.permissions import organizations_where, roles_with
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as _ModelAdmin
@@ -177,8 +177,7 @@ class TenantAdmin(ListFiles, ModelAdmin):
 
     def organizations(self, request: HttpRequest, verb: str = "view") -> QuerySet[Organization]:
         """Those in which a role of the person who asks may do `verb` with this kind of row."""
-        roles = [role for role in Role.values if verb in TABLE[Role(role)].get(self.opts.label_lower, ())]
-        return organizations_where(person(request), roles)
+        return organizations_where(person(request), roles_with(verb, self.opts.label_lower))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
+from aigov.errors import SecondPersonNeeded
 from aigov.organizations.lists import exported
 from aigov.organizations.models import Organization
 from aigov.organizations.tenant_admin import (
@@ -198,8 +199,18 @@ class SettingValueAdmin(TenantAdmin):
         subject = _subject(obj) if change else _given_subject(given)
         if not change:
             self._check_home(request, subject["organization"])
-        set_value(**subject, value=given["new_value"], acting=person(request), reason=given["reason"])
-        obj.pk = SettingValue.objects.get(**subject).pk
+        try:
+            set_value(**subject, value=given["new_value"], acting=person(request), reason=given["reason"])
+        except SecondPersonNeeded as needed:
+            if needed.ask is None:
+                raise
+            obj.asked = needed.ask()  # type: ignore[attr-defined]
+        else:
+            obj.pk = SettingValue.objects.get(**subject).pk
+
+    def said(self, obj: SettingValue) -> str:
+        """Where it takes a second person: what has been asked for."""
+        return getattr(obj, "asked", "") or super().said(obj)
 
     def _check_home(self, request: HttpRequest, organization: Organization | None) -> None:
         """Tenants and everybody are the operators' affair; the form offers no others' organizations."""

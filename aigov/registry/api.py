@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from aigov.api import ApiView
 from aigov.errors import BadRequest, PermissionDenied
-from aigov.organizations.models import Organization
+from aigov.organizations.models import ApiKey, Organization
 from aigov.organizations.principals import Principal
 from aigov.registry.effective import Effective
 from aigov.registry.keys import SCOPES, Key, Scope, all_keys, find
@@ -222,7 +222,7 @@ def _subject(principal: Principal, given: Mapping[str, Any]) -> dict[str, Any]:
         "scope": given["scope"],
         "organization": Organization.objects.get(pk=principal.organization_id),
         "user": given["user"],
-        "acting": f"API key aig_{principal.key_id}",
+        "acting": ApiKey.objects.select_related("created_by").get(key_id=principal.key_id),
         "reason": given["reason"],
     }
 

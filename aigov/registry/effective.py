@@ -117,6 +117,14 @@ class Settings:
         """Whether the organization existed when this state was loaded."""
         return organization_id in self._tenants
 
+    def with_value(self, name: str, subject: Subject, value: Any) -> "Settings":
+        """This state, but with `value` (JSON) set for `subject`; None: with none set."""
+        stored = {**self._stored, (name, subject): value}
+        if value is None:
+            del stored[name, subject]
+        values = (StoredValue(*key, value) for key, value in stored.items())
+        return Settings(values, tenants=self._tenants, version=self.version, keys=self._keys)
+
     def organizations(self, subject: Subject) -> list[int]:
         """The organizations that a value of `subject` reaches."""
         if subject.scope == "global":

@@ -39,11 +39,17 @@ class Change:
     after: Any
     acting: Acting
     reason: str
+    approved: bool
 
     @cached_property
     def settings(self) -> Settings:
         """What applies after the change; its `organizations(subject)` are those that it reaches."""
         return load_settings_sync()
+
+    @cached_property
+    def settings_before(self) -> Settings:
+        """What applied before it. Only for keys that cannot be null, whose `before` of None is no value."""
+        return self.settings.with_value(self.key.name, self.subject, self.before)
 
 
 def set_value(
@@ -56,17 +62,20 @@ def set_value(
     value: Any,
     acting: Acting,
     reason: str,
+    approved: bool = False,
 ) -> None:
     """Sets `value` (JSON) for everybody, a tenant, an organization, or one of its users.
 
     Args:
         acting: who does it, as the audit trail names them.
         reason: why, for the audit trail.
+        approved: whether two people have agreed to it, which some keys ask for.
 
     Raises:
         UnknownKey: there is no such setting.
         InvalidValue: `param` is the path in the value.
         BadRequest: the scope is not one of the key's, or does not fit the subject; `param` names it.
+        SecondPersonNeeded: this value takes two people, and is not approved.
     """
     known = find(key)
     row, subject = _row(known, scope, tenant, organization, user)
@@ -80,7 +89,7 @@ def set_value(
         row.pk, row.updated_by = (stored.pk if stored else None), actor_name(acting)[:254]
         row.value = Value(None, JSONField()) if value is None else value
         row.save()
-        _conclude(row, "setting.set", Change(known, subject, before, value, acting, reason))
+        _conclude(row, "setting.set", Change(known, subject, before, value, acting, reason, approved))
 
 
 def remove_value(
@@ -105,7 +114,7 @@ def remove_value(
         if stored is None:
             return False
         stored.delete()
-        _conclude(row, "setting.remove", Change(known, subject, stored.value, None, acting, reason))
+        _conclude(row, "setting.remove", Change(known, subject, stored.value, None, acting, reason, False))
     return True
 
 

@@ -9,7 +9,7 @@ from budgets.models.alerts import (
     DeliveryState,
     Severity,
 )
-from budgets.models.approvals import ApprovalRequest, RequestKind, RequestState
+from budgets.models.approvals import SAME_ASKED_ONCE, ApprovalRequest, RequestKind, RequestState
 from budgets.models.books import (
     BudgetAccount,
     CostRecord,
@@ -20,8 +20,10 @@ from budgets.models.books import (
     Scope,
 )
 from budgets.models.daily import CostDay, CostUserDay, RollUp
+from budgets.models.mails import Mail
 
 __all__ = [
+    "SAME_ASKED_ONCE",
     "Alert",
     "AlertDelivery",
     "AlertDestination",
@@ -36,6 +38,7 @@ __all__ = [
     "EuroField",
     "FxRate",
     "Hold",
+    "Mail",
     "Purpose",
     "RequestKind",
     "RequestState",

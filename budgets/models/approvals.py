@@ -7,9 +7,12 @@ from django.utils.translation import gettext_lazy as _
 from aigov.organizations.models import Organization, User
 from budgets.models.books import CostRecord, EuroField, Scope
 
+SAME_ASKED_ONCE = "request_same_cap_asked_once"
+
 
 class RequestKind(models.TextChoices):
     CAP = "cap", _("cap")
+    STANDING_CAP = "standing_cap", _("standing cap")
     CORRECTION = "correction", _("correction")
     REOPENING = "reopening", _("reopening of a month")
 
@@ -26,7 +29,8 @@ class ApprovalRequest(models.Model):
     """A cap, a correction or a month's reopening that waits for a second person. Written by
     `budgets.approvals` alone.
 
-    `amount_eur` is the cap that is asked for, or the signed amount of the correction. `asked_by_user` is the
+    `amount_eur` is the cap that is asked for, or the signed amount of the correction; `before_eur` the cap
+    that was in force then (null: none). A standing cap is asked for from `month` on. `asked_by_user` is the
     person who asks, or, where a service asks, the person who made its key: a key is nobody's second person.
     """
 
@@ -38,6 +42,7 @@ class ApprovalRequest(models.Model):
     scope = models.CharField(_("scope"), max_length=16, choices=Scope.choices, default=Scope.ORGANIZATION)
     subject = models.CharField(_("user or use case"), max_length=200, blank=True)
     amount_eur = EuroField(_("amount"), null=True)
+    before_eur = EuroField(_("cap until then"), null=True)
     corrects = models.ForeignKey(
         CostRecord, models.PROTECT, null=True, related_name="+", verbose_name=_("corrects")
     )
@@ -81,10 +86,20 @@ class ApprovalRequest(models.Model):
                 name="request_four_eyes",
             ),
             models.CheckConstraint(
-                condition=Q(kind=RequestKind.CAP, amount_eur__gte=0, amount_eur__isnull=False)
+                condition=Q(
+                    kind__in=[RequestKind.CAP, RequestKind.STANDING_CAP],
+                    amount_eur__gte=0,
+                    amount_eur__isnull=False,
+                )
                 | Q(kind=RequestKind.CORRECTION, amount_eur__isnull=False)
                 | Q(kind=RequestKind.REOPENING, amount_eur__isnull=True),
                 name="request_amount_fits_kind",
+            ),
+            models.UniqueConstraint(
+                # A second click, or a second person, asks for the same no second time.
+                fields=["organization", "kind", "month", "scope", "subject", "amount_eur"],
+                condition=Q(state=RequestState.OPEN, kind__in=[RequestKind.CAP, RequestKind.STANDING_CAP]),
+                name=SAME_ASKED_ONCE,
             ),
         ]
         indexes = [
