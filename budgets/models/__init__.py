@@ -19,8 +19,10 @@ from budgets.models.books import (
     Purpose,
     Scope,
 )
+from budgets.models.closing import AccountingMonth, MonthClose
 
 __all__ = [
+    "AccountingMonth",
     "Alert",
     "AlertDelivery",
     "AlertDestination",
@@ -33,6 +35,7 @@ __all__ = [
     "EuroField",
     "FxRate",
     "Hold",
+    "MonthClose",
     "Purpose",
     "RequestKind",
     "RequestState",
