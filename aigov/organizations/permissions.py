@@ -17,7 +17,10 @@ from aigov.organizations.models import Organization, Role, User
 
 AnyUser = User | AnonymousUser
 
-_MONEY = ("budgets.budgetaccount", "budgets.hold", "budgets.costrecord", "budgets.fxrate", "providers.price")
+_MONEY = (
+    *("budgets.budgetaccount", "budgets.accountingmonth", "budgets.hold", "budgets.costrecord"),
+    *("budgets.fxrate", "providers.price"),
+)
 _ALERTS = ("budgets.alert", "budgets.alertdestination", "budgets.alertdelivery")
 _WORK = ("organizations.organization", "routing.decision", *_MONEY, *_ALERTS)
 #: Of those who see to money.
@@ -37,11 +40,13 @@ TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
     Role.FINANCE: {
         **dict.fromkeys((*_WORK, *_RULES), ("view",)),
         "budgets.budgetaccount": ("view", "change"),
+        "budgets.accountingmonth": ("view", "close"),
         **_SEES_TO_ALERTS,
     },
     Role.ADMIN: {
         **dict.fromkeys(_EVERYTHING, ("view",)),
         "budgets.budgetaccount": ("view", "change"),
+        "budgets.accountingmonth": ("view", "close"),
         **_SEES_TO_ALERTS,
         "organizations.organization": ("view", "change"),
         "organizations.member": ("view", "add", "change", "delete"),
