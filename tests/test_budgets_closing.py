@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import IntegrityError, connection, transaction
 
 from aigov import background, clock, database, snapshots
-from aigov.errors import BadRequest
+from aigov.errors import BadRequest, BudgetUnavailable
 from aigov.organizations.models import AuditEntry, Organization
 from budgets import accounts, ledger
 from budgets.closing import checklist, close_month, first_open_month, is_closed, reopen_month
@@ -214,6 +214,22 @@ async def test_an_error_answer_takes_an_estimate_of_a_closed_month_back(organiza
     estimate, correction = await in_thread(records)(organization)
     assert (correction.cost_eur, correction.late) == (Decimal("-0.5"), True)
     assert await in_thread(net_cost)(estimate) == 0
+
+
+async def test_a_late_answer_waits_where_accounts_cannot_be_opened(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(**_: Any) -> None:
+        return None
+
+    hold_id = await expired(organization)
+    with monkeypatch.context() as broken:
+        broken.setattr(accounts, "open_accounts", never)
+        assert await settle(hold_id, "0.2") is None
+        with pytest.raises(BudgetUnavailable):
+            await ledger._void(hold_id)
+    await background.drained(wait_s=8)
+    assert await in_thread(figures)(organization) == (Decimal("-0.3"), 0)
 
 
 async def test_a_late_answer_after_a_correction_brings_the_charge_to_its_true_cost(
