@@ -29,6 +29,7 @@ from django.utils.translation import gettext_lazy
 from unfold.decorators import display
 
 from aigov import clock
+from aigov.money import exact_euro_for_people
 from aigov.organizations.tenant_admin import (
     NOTHING,
     OrganizationFilter,
@@ -36,8 +37,8 @@ from aigov.organizations.tenant_admin import (
     button,
     count,
     euro_cell,
-    facts_table,
     form_page,
+    instant,
     person,
     reason_field,
     two_lines,
@@ -212,29 +213,30 @@ class AccountingMonthAdmin(TenantAdmin):
         closes = MonthClose.objects.filter(
             organization=month.organization_id, month=month.month
         ).select_related("request")
-        rows = [
-            (
-                when_and_who(close.closed_at, close.closed_by),
-                close.reason or NOTHING,
-                euro_cell(close.spent_eur),
-                count(close.records),
-                self._reopened(close),
-            )
-            for close in closes
-        ]
-        titles = (_("Closed"), _("Reason"), _("Spent"), _("Cost records"), _("Reopened"))
-        return facts_table(titles, rows) if rows else _("It has not been closed so far.")
+        lines = format_html_join("", "<li>{}</li>", ((self._close_words(close),) for close in closes))
+        return (
+            format_html('<ul class="closes">{}</ul>', lines) if lines else _("It has not been closed so far.")
+        )
 
-    def _reopened(self, close: MonthClose) -> str | SafeString:
+    def _close_words(self, close: MonthClose) -> SafeString:
+        """One close: when and by whom, why, its figures, and how it was reopened."""
+        facts = _("%(spent)s spent, by %(records)s cost records") % {
+            "spent": exact_euro_for_people(close.spent_eur),
+            "records": count(close.records),
+        }
+        lines = (close.reason, facts, self._reopened(close))
+        parts = format_html_join("", '<span class="anywhere block">{}</span>', ((x,) for x in lines if x))
+        return format_html("{}{}", when_and_who(close.closed_at, close.closed_by), parts)
+
+    def _reopened(self, close: MonthClose) -> str:
         if close.reopened_at is None or close.request is None:
-            return NOTHING
-        facts = {
+            return ""
+        return _("Reopened on %(at)s: %(asked)s asked, %(approved)s approved: %(reason)s") % {
+            "at": instant(close.reopened_at),
             "asked": close.request.asked_by,
             "approved": close.reopened_by,
             "reason": close.request.reason,
         }
-        who = _("%(asked)s asked, %(approved)s approved: %(reason)s") % facts
-        return when_and_who(close.reopened_at, who)
 
     # --- What it changes
 
