@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from django.db import connection as django_connection
 from django.db import transaction
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from aigov import clock, database
@@ -27,6 +28,19 @@ from budgets.four_eyes import check_raise_of_month
 from budgets.models import BudgetAccount, Scope
 
 log = logging.getLogger(__name__)
+
+
+class MonthClosed(BadRequest):
+    """A closed month's caps stay as they are."""
+
+    code = "month_closed"
+
+    def __init__(self, month: date) -> None:
+        name = date_format(month, "YEAR_MONTH_FORMAT")
+        super().__init__(
+            _("%(month)s is closed: its caps stay as they are.") % {"month": name}, param="cap_eur"
+        )
+
 
 MONTHLY_CAP = "ai.budget.monthly.cap"
 USER_MONTHLY_CAP = "ai.budget.user.monthly.cap"
@@ -75,13 +89,19 @@ async def open_accounts(*, organization_id: int, month: date, user: str, use_cas
     await SETTINGS.refresh()
 
 
-def open_month(*, organization: Organization, month: date | None = None) -> BudgetAccount:
-    """The organization's own account of `month` (default: the present one), opened if there is none."""
+def open_month(
+    *, organization: Organization, month: date | None = None, user: str = "", use_case: str = ""
+) -> BudgetAccount:
+    """The organization's own account of `month` (default: the present one), opened if there is none; and with
+    it those of a user and a use case, if they are named.
+    """
     month = month or clock.month_of(clock.now(), organization.time_zone)
     with transaction.atomic(), django_connection.cursor() as cursor:
         cursor.execute(_LOCK_VERSION)
-        cap = standing_cap(load_settings_sync(), organization.pk, Scope.ORGANIZATION, "")
-        cursor.execute(_OPEN, (organization.pk, month, Scope.ORGANIZATION, "", cap))
+        settings = load_settings_sync()
+        for scope, subject in _subjects(user, use_case):
+            cap = standing_cap(settings, organization.pk, scope, subject)
+            cursor.execute(_OPEN, (organization.pk, month, scope, subject, cap))
     return BudgetAccount.objects.get(organization=organization, month=month, scope=Scope.ORGANIZATION)
 
 
@@ -106,12 +126,14 @@ def follow_standing_caps(change: Change) -> None:
         month = clock.month_of(clock.now(), organization.time_zone)
         # In the ledger's order of locks: users, use cases, the organization last.
         accounts = BudgetAccount.objects.filter(
-            organization=organization, month__gte=month, cap_is_of_month=False
+            organization=organization, month__gte=month, cap_is_of_month=False, closed=False
         ).order_by("-scope", "subject")
         for account in accounts:
             cap = standing_cap(settings, organization.pk, account.scope, account.subject)
             if cap != account.cap_eur:
-                BudgetAccount.objects.filter(pk=account.pk, cap_is_of_month=False).update(cap_eur=cap)
+                BudgetAccount.objects.filter(pk=account.pk, cap_is_of_month=False, closed=False).update(
+                    cap_eur=cap
+                )
 
 
 @transaction.atomic
@@ -124,13 +146,15 @@ def set_month_cap(
         approved: whether two people have agreed to it (`budgets.approvals`).
 
     Raises:
-        BadRequest: the cap is no amount, or the reason is missing; `param` names it.
+        BadRequest: the cap is no amount, the month is closed, or the reason is missing; `param` names it.
         SecondPersonNeeded: this raise takes two people, and is not approved.
     """
     check_cap(cap_eur)
     if not reason.strip():
         raise BadRequest(_("Please give a reason for the change."), param="reason")
     before = BudgetAccount.objects.select_for_update().get(pk=account.pk)
+    if before.closed:
+        raise MonthClosed(before.month)
     if not approved:
         check_raise_of_month(account=before, cap_eur=cap_eur, acting=acting)
     BudgetAccount.objects.filter(pk=account.pk).update(cap_eur=cap_eur, cap_is_of_month=True)

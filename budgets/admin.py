@@ -1,4 +1,5 @@
-"""The books in the admin: cost records, open holds, exchange rates; the months' budgets stand beside it.
+"""The books in the admin: cost records, open holds, exchange rates; months' budgets and closes stand
+beside it.
 
 Nobody changes a cost record or a hold; they are the ledger's.
 """
@@ -31,17 +32,24 @@ from aigov.organizations.tenant_admin import (
     count,
     euro,
     euro_cell,
+    facts_table,
     instant,
     json_block,
     person,
     reason_field,
     two_lines,
 )
-from budgets import admin_alerts  # noqa: F401  it registers its pages
+from budgets import admin_alerts, admin_closing  # noqa: F401  they register their pages
 from budgets.admin_months import LEDGER_PLACES, MonthFilter, month_text
+from budgets.corrections import net_cost
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
 from budgets.models import CostRecord, FxRate, Hold
 
+#: The ledger's own words for why a record is there; others are kinds of failure, or a person's reason.
+REASONS: Mapping[str, Any] = {
+    "expired": gettext_lazy("no answer before its hold expired"),
+    "late_answer": gettext_lazy("the answer came after its hold had expired"),
+}
 #: What the ids of completions begin with.
 COMPLETION_PREFIX = "cmp_"
 
@@ -66,6 +74,11 @@ def completion_link(completion_id: str) -> str:
         return "–"
     address = reverse("admin:routing_decision_change", args=[quote(completion_id)])
     return format_html('<a class="text-link" href="{}">{}</a>', address, completion_id)
+
+
+def record_link(record: CostRecord) -> SafeString:
+    address = reverse("admin:budgets_costrecord_change", args=[record.pk])
+    return format_html('<a class="text-link" href="{}">{}</a>', address, instant(record.created_at))
 
 
 @admin.register(Hold)
@@ -125,8 +138,8 @@ class HoldAdmin(TenantAdmin):
 @admin.register(CostRecord)
 class CostRecordAdmin(TenantAdmin):
     list_display = (*("at", "organization", "used_for", "by_model", "tokens_count", "cost_euro", "remark"),)
-    list_select_related = ("organization",)
-    list_filter = (MonthFilter, OrganizationFilter, TierFilter, "purpose", "estimated", "overrun")
+    list_select_related = ("organization", "corrects", "request")
+    list_filter = (MonthFilter, OrganizationFilter, TierFilter, "purpose", "estimated", "overrun", "late")
     search_fields = ("completion_id", "user", "use_case", "model")
     search_help_text = gettext_lazy("Completion, user, use case or model")
     ordering = ("-id",)
@@ -143,7 +156,13 @@ class CostRecordAdmin(TenantAdmin):
         ),
         (
             gettext_lazy("Cost"),
-            {"fields": (("cost_exact", "held_exact"), ("cost_usd", "eur_per_usd"), "corrects")},
+            {
+                "fields": (
+                    *(("cost_exact", "held_exact"), ("cost_usd", "eur_per_usd")),
+                    "corrected_charge",
+                    "corrections_shown",
+                )
+            },
         ),
         (
             gettext_lazy("Why this price"),
@@ -159,6 +178,7 @@ class CostRecordAdmin(TenantAdmin):
     )
     readonly_fields = (
         *("month_shown", "completion", "remark", "cost_exact", "held_exact", "rates", "usage_shown"),
+        *("corrected_charge", "corrections_shown"),
         *("input_count", "output_count", "cache_read_count", "reasoning_count"),
         *("cache_write_5m_count", "cache_write_1h_count", "metadata_shown"),
     )
@@ -213,11 +233,38 @@ class CostRecordAdmin(TenantAdmin):
     def held_exact(self, record: CostRecord) -> str:
         return euro(record.held_eur, places=LEDGER_PLACES)
 
+    @admin.display(description=gettext_lazy("corrects"))
+    def corrected_charge(self, record: CostRecord) -> SafeString | str:
+        return NOTHING if record.corrects is None else record_link(record.corrects)
+
+    @admin.display(description=gettext_lazy("corrected by"))
+    def corrections_shown(self, record: CostRecord) -> SafeString | str:
+        corrections = list(record.corrections.select_related("corrects", "request").order_by("id"))
+        if not corrections:
+            return NOTHING
+        rows = [
+            (
+                record_link(correction),
+                self.remark(correction),
+                euro(correction.cost_eur, places=LEDGER_PLACES),
+            )
+            for correction in corrections
+        ]
+        costs = euro(net_cost(record), places=LEDGER_PLACES)
+        return facts_table(
+            (_("Record"), _("Remark"), _("Cost")), [*rows, (_("With its corrections"), "", costs)]
+        )
+
     @admin.display(description=gettext_lazy("remark"))
     def remark(self, record: CostRecord) -> str:
+        late = _("late, of %(month)s") % {"month": month_text(record.belongs_to)} if record.late else ""
         marks = (
+            (record.late, late),
             *((record.estimated, _("estimated")), (record.overrun, _("over the hold"))),
-            *((record.corrects_id, _("correction")), (record.reason, record.reason)),
+            *(
+                (record.corrects_id, _("correction")),
+                (record.reason, REASONS.get(record.reason, record.reason)),
+            ),
         )
         return ", ".join(str(text) for holds, text in marks if holds) or NOTHING
 

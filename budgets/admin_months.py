@@ -128,15 +128,21 @@ class BudgetAccountAdmin(TenantAdmin):
             (gettext_lazy("Figures"), {"fields": figures}),
         ]
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A closed month is shown, but not changed."""
+        return super().has_change_permission(request, obj) and not (obj is not None and obj.closed)
+
     # --- What it shows
 
     @admin.display(description=gettext_lazy("month"), ordering="month")
     def month_shown(self, account: BudgetAccount) -> str:
-        return month_text(account.month)
+        month = month_text(account.month)
+        return _("%(month)s (closed)") % {"month": month} if account.closed else month
 
     @admin.display(description=gettext_lazy("month"), ordering="month")
     def month_short(self, account: BudgetAccount) -> SafeString:
-        return format_html('<span class="nowrap">{}</span>', date_format(account.month, "M Y"))
+        month = format_html('<span class="nowrap">{}</span>', date_format(account.month, "M Y"))
+        return two_lines(month, _("closed") if account.closed else "")
 
     @exported("organization", "scope", "subject")
     @admin.display(description=gettext_lazy("organization"), ordering="organization__name")
@@ -184,6 +190,8 @@ class BudgetAccountAdmin(TenantAdmin):
 
     @admin.display(description=gettext_lazy("Where the cap comes from"))
     def kind_of_cap(self, account: BudgetAccount) -> str:
+        if account.closed:
+            return _("The month is closed: its cap stays as it is.")
         if account.cap_is_of_month:
             return _("It was set for this month.")
         return _("It follows the standing cap of the settings.")

@@ -29,6 +29,8 @@ from aigov.registry.snapshot import load_settings_sync
 from aigov.registry.values import REASON_CHARACTERS_MAX, Change, set_value
 from budgets import request_mails
 from budgets.accounts import MONTHLY_CAP, check_cap, open_month, set_month_cap, standing_cap
+from budgets.closing import reopen_month
+from budgets.corrections import post_correction
 from budgets.models import (
     SAME_ASKED_ONCE,
     ApprovalRequest,
@@ -426,7 +428,27 @@ def _check_still_wanted(asked: ApprovalRequest, cap_eur: Decimal | None) -> None
         raise BadRequest(_("The cap is %(cap)s by now: there is nothing left to raise.") % {"cap": shown})
 
 
+def _correct(asked: ApprovalRequest, acting: User) -> None:
+    post_correction(
+        organization=asked.organization,
+        month=asked.month,
+        amount_eur=asked.amount_eur or ZERO,
+        corrects=asked.corrects,
+        request=asked,
+        provider=asked.provider,
+        model=asked.model,
+        reason=asked.reason,
+        acting=acting,
+    )
+
+
+def _reopen(asked: ApprovalRequest, acting: User) -> None:
+    reopen_month(organization=asked.organization, month=asked.month, request=asked, acting=acting)
+
+
 _DO: Mapping[RequestKind, Callable[[ApprovalRequest, User], None]] = {
     RequestKind.CAP: _set_month_cap,
     RequestKind.STANDING_CAP: _set_standing_cap,
+    RequestKind.CORRECTION: _correct,
+    RequestKind.REOPENING: _reopen,
 }

@@ -15,7 +15,7 @@ in the background for as long as the hold lives.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -128,6 +128,9 @@ async def reserve(
         outcome, scope, cap, spent, held = await _reserve(hold_id, charge, amount_eur, amount_usd, lifetime_s)
         if outcome == "held":
             return Balance(cap, spent, held)
+        if outcome == "closed":  # the statement came after its month's end, and its close
+            charge = replace(charge, month=clock.next_month(charge.month))
+            continue
         if outcome != "no_account":
             raise refusal(outcome, scope, Balance(cap, spent, held), amount_eur, charge.resets_at)
         await accounts.open_accounts(
@@ -222,10 +225,14 @@ async def void(*, hold_id: UUID) -> None:
 
 async def _end(hold_id: UUID, *values: object) -> Balance | None:
     async def once() -> Balance | None:
-        async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
-            cursor = await conn.execute(_SETTLE, (hold_id, *values))
-            outcome, cap, spent, held, _ = await cursor.fetchone()  # type: ignore[misc]
-            return None if outcome == "already_settled" else Balance(cap, spent, held)
+        for _ in range(OPEN_TRIES_MAX):
+            async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
+                cursor = await conn.execute(_SETTLE, (hold_id, *values))
+                outcome, cap, spent, held, _charged = await cursor.fetchone()  # type: ignore[misc]
+            if outcome != "no_account":
+                return None if outcome == "already_settled" else Balance(cap, spent, held)
+            await _open_for_late_answer(hold_id)
+        raise database.unavailable()
 
     return await background.surely(once, name=f"settle {hold_id}", for_s=settings.HOLD_LIFETIME_S)
 
@@ -234,9 +241,26 @@ _SETTLE = f"SELECT * FROM ledger_settle({', '.join(['%s'] * 15)})"
 
 
 async def _void(hold_id: UUID) -> bool:
-    async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
-        cursor = await conn.execute("SELECT ledger_void(%s)", (hold_id,))
-        return await cursor.fetchone() == (True,)
+    for _ in range(OPEN_TRIES_MAX):
+        async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
+            cursor = await conn.execute("SELECT ledger_void(%s)", (hold_id,))
+            (voided,) = await cursor.fetchone()  # type: ignore[misc]
+        if voided is not None:
+            return bool(voided)
+        await _open_for_late_answer(hold_id)
+    raise database.unavailable()
+
+
+async def _open_for_late_answer(hold_id: UUID) -> None:
+    """Opens the accounts of the month into which an expired hold's correction goes, its own being closed."""
+    async with database.connection() as conn:
+        cursor = await conn.execute(
+            'SELECT organization_id, ledger_first_open_month(organization_id, month), "user", use_case'
+            " FROM ai_costs WHERE hold_id = %s",
+            (hold_id,),
+        )
+        organization_id, month, user, use_case = await cursor.fetchone()  # type: ignore[misc]
+    await accounts.open_accounts(organization_id=organization_id, month=month, user=user, use_case=use_case)
 
 
 async def _void_unknown(hold_id: UUID) -> None:
@@ -277,19 +301,28 @@ class Difference:
     open_holds_eur: Decimal
 
 
-def differences() -> list[Difference]:
-    """Every account that does not equal the sums of its rows; none, as long as the ledger is sound."""
+def differences(*, organization_id: int | None = None, month: date | None = None) -> list[Difference]:
+    """Every account that does not equal the sums of its rows; none, as long as the ledger is sound.
+
+    Args:
+        organization_id: looks at that organization's accounts alone, and with `month` at those of that month.
+    """
+    wanted = {"organization_id": organization_id, "month": month}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    where = "WHERE " + " AND ".join(f"{name} = %({name})s" for name in given) if given else ""
     with django_connection.cursor() as cursor:
-        cursor.execute(_DIFFERENCES)
+        cursor.execute(_DIFFERENCES.format(where=where), given)
         return [Difference(*row) for row in cursor.fetchall()]
 
 
 # One statement, so one snapshot: beside a running service, too, no difference is only in passing.
 _DIFFERENCES = """
 WITH moved AS (
-    SELECT organization_id, month, "user", use_case, cost_eur AS spent, 0 AS held FROM ai_costs
+    SELECT organization_id, month, "user", use_case, cost_eur AS spent, 0 AS held FROM ai_costs {where}
     UNION ALL
-    SELECT organization_id, month, "user", use_case, 0, amount_eur FROM budget_holds
+    SELECT organization_id, month, "user", use_case, 0, amount_eur FROM budget_holds {where}
+), accounts AS (
+    SELECT * FROM budget_accounts {where}
 ), sums AS (
     SELECT organization_id, month, scope, subject, sum(spent) AS spent, sum(held) AS held
     FROM moved, LATERAL (
@@ -300,7 +333,7 @@ WITH moved AS (
 )
 SELECT o.name, scope, subject, month, coalesce(a.spent_eur, 0), coalesce(s.spent, 0),
        coalesce(a.held_eur, 0), coalesce(s.held, 0)
-FROM budget_accounts a FULL JOIN sums s USING (organization_id, month, scope, subject)
+FROM accounts a FULL JOIN sums s USING (organization_id, month, scope, subject)
 JOIN organizations_organization o ON o.id = organization_id
 WHERE coalesce(a.spent_eur, 0) <> coalesce(s.spent, 0) OR coalesce(a.held_eur, 0) <> coalesce(s.held, 0)
 ORDER BY o.name, month, scope, subject

@@ -26,6 +26,7 @@ from aigov.registry.values import set_value
 from budgets.alerts.destinations import add_destination
 from budgets.alerts.raising import raise_alert
 from budgets.models import (
+    AccountingMonth,
     Alert,
     AlertDelivery,
     AlertDestination,
@@ -136,6 +137,7 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
         AuditEntry: entry,
         SettingValue: SettingValue.objects.get(organization=organization),
         BudgetAccount: month_account(organization),
+        AccountingMonth: AccountingMonth.objects.get(pk=month_account(organization).pk),
         Hold: Hold.objects.get(pk=hold_id),
         CostRecord: CostRecord.objects.filter(completion_id=answer["id"]).earliest("id"),
         AlertDestination: destination,

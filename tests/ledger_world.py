@@ -1,7 +1,7 @@
 """What the ledger's tests share: a charge to hold for, and a look at an account's rows."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,10 +10,10 @@ from django.db import connection
 from psycopg.types.json import Jsonb
 
 from aigov import clock
-from aigov.organizations.models import Organization
+from aigov.organizations.models import Organization, User
 from budgets import ledger
 from budgets.ledger import Balance, Charge, TrueCost
-from budgets.models import BudgetAccount, CostRecord, FxRate
+from budgets.models import ApprovalRequest, BudgetAccount, CostRecord, FxRate
 from providers.models import Price
 from providers.types import Usage
 
@@ -61,17 +61,39 @@ async def settle(hold_id: UUID, cost: str, **more: Any) -> Balance | None:
 
 
 def figures(
-    organization: Organization, *, scope: str = "organization", subject: str = ""
+    organization: Organization, *, scope: str = "organization", subject: str = "", month: date | None = None
 ) -> tuple[Decimal, Decimal]:
-    """(spent, held) of an account of this month."""
+    """(spent, held) of an account of this month, or of another."""
     account = BudgetAccount.objects.get(
-        organization=organization, scope=scope, subject=subject, month=this_month(organization)
+        organization=organization, scope=scope, subject=subject, month=month or this_month(organization)
     )
     return account.spent_eur, account.held_eur
 
 
 def this_month(organization: Organization) -> date:
     return clock.month_of(clock.now(), organization.time_zone)
+
+
+def last_month(organization: Organization) -> date:
+    """The month that is over."""
+    return (this_month(organization) - timedelta(days=1)).replace(day=1)
+
+
+def approved(organization: Organization, kind: str, month: date, **more: Any) -> ApprovalRequest:
+    """A request that one person has made and another has approved."""
+    asking, deciding = (User.objects.create_user(f"{uuid4().hex[:12]}@example.com") for _ in range(2))
+    return ApprovalRequest.objects.create(
+        **{
+            "organization": organization,
+            "kind": kind,
+            "month": month,
+            "reason": "a test",
+            "state": "approved",
+        },
+        **{"asked_by": asking.email, "asked_by_user": asking, "asked_at": clock.now()},
+        **{"expires_at": clock.now(), "decided_at": clock.now(), "decided_by": deciding},
+        **more,
+    )
 
 
 def records(organization: Organization) -> list[CostRecord]:

@@ -17,6 +17,7 @@ from aigov.registry.models import SettingValue
 from aigov.registry.values import set_value
 from budgets import ledger
 from budgets.models import (
+    AccountingMonth,
     Alert,
     AlertDelivery,
     AlertDestination,
@@ -48,14 +49,14 @@ OURS = "Ours & only ours"
 
 MODELS = (
     *(Tenant, Organization, Member, User, ApiKey, AuditEntry, SettingValue),
-    *(BudgetAccount, Hold, CostRecord, FxRate, Decision, Price),
+    *(BudgetAccount, AccountingMonth, Hold, CostRecord, FxRate, Decision, Price),
     *(Alert, AlertDestination, AlertDelivery),
     *(Outcome, OutcomeHook, DigestSubscription),
 )
 #: Of these, everybody sees their own alone.
 OWN = (DigestSubscription,)
 SHARED = (FxRate, Price)
-READ_ONLY = (Hold, CostRecord, Decision, AuditEntry, Alert, AlertDelivery)
+READ_ONLY = (AccountingMonth, Hold, CostRecord, Decision, AuditEntry, Alert, AlertDelivery)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_a_stranger_does_not_get_at_ours_by_a_filter_or_the_history(
 ) -> None:
     client = as_role("admin", make_organization())
     organizations_own = (BudgetAccount, CostRecord, Decision, ApiKey, AuditEntry, SettingValue, Member, Hold)
-    for model in (*organizations_own, Alert, AlertDestination, AlertDelivery):
+    for model in (*organizations_own, AccountingMonth, Alert, AlertDestination, AlertDelivery):
         row = ours[1][model]
         listed = client.get(f"{list_page(model)}?organization={ours[0].pk}")
         assert change_page(row) not in text_of(listed)
@@ -207,6 +208,7 @@ QUERIES = {
     AuditEntry: 5,
     SettingValue: 5,
     BudgetAccount: 5,
+    AccountingMonth: 5,
     Hold: 5,
     CostRecord: 5,
     Decision: 5,

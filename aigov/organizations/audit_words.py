@@ -34,6 +34,9 @@ ACTIONS: Mapping[str, Any] = {
     "budget.request_expired": gettext_lazy("Request expired"),
     "budget.request_rejected": gettext_lazy("Request rejected"),
     "budget.request_withdrawn": gettext_lazy("Request withdrawn"),
+    "budget.cost_corrected": gettext_lazy("Cost corrected"),
+    "budget.month_closed": gettext_lazy("Month closed"),
+    "budget.month_reopened": gettext_lazy("Month reopened"),
     "fx_rate.append": gettext_lazy("Exchange rates added"),
     "member.add": gettext_lazy("Member added"),
     "member.change": gettext_lazy("Role changed"),
@@ -58,10 +61,13 @@ NAMES: Mapping[str, Any] = {
     "bands": gettext_lazy("rates"),
     "amount_eur": gettext_lazy("amount"),
     "cap_eur": gettext_lazy("cap"),
+    "correction_eur": gettext_lazy("correction"),
+    "cost_eur": gettext_lazy("cost"),
     "eur_per_usd": gettext_lazy("euro for one US dollar"),
     "expires_at": gettext_lazy("expires"),
     "revoked_at": gettext_lazy("revoked"),
     "scopes": gettext_lazy("opens"),
+    "spent_eur": gettext_lazy("spent"),
 }
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*")
 

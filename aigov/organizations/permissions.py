@@ -17,7 +17,10 @@ from aigov.organizations.models import Organization, Role, User
 
 AnyUser = User | AnonymousUser
 
-_MONEY = ("budgets.budgetaccount", "budgets.hold", "budgets.costrecord", "budgets.fxrate", "providers.price")
+_MONEY = (
+    *("budgets.budgetaccount", "budgets.accountingmonth", "budgets.hold", "budgets.costrecord"),
+    *("budgets.fxrate", "providers.price"),
+)
 _ALERTS = ("budgets.alert", "budgets.alertdestination", "budgets.alertdelivery")
 #: To add one is to ask, to change one is to decide.
 _REQUEST = "budgets.approvalrequest"
@@ -50,6 +53,7 @@ TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
         "kpis.outcome": ("view", "add"),
         **_OWN,
         "budgets.budgetaccount": ("view", "change"),
+        "budgets.accountingmonth": ("view", "close"),
         **_SEES_TO_ALERTS,
     },
     Role.ADMIN: {
@@ -59,6 +63,7 @@ TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
         **_OWN,
         _REQUEST: ("view", "add", "change"),
         "budgets.budgetaccount": ("view", "change"),
+        "budgets.accountingmonth": ("view", "close"),
         **_SEES_TO_ALERTS,
         "organizations.organization": ("view", "change"),
         "organizations.member": ("view", "add", "change", "delete"),

@@ -15,6 +15,7 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
         _("Budgets"),
         (
             (_("Months' budgets"), "budgets.budgetaccount", "account_balance_wallet"),
+            (_("Month close"), "budgets.accountingmonth", "event_available"),
             (_("Cost records"), "budgets.costrecord", "receipt_long"),
             (_("Open holds"), "budgets.hold", "hourglass_top"),
             (_("Alerts"), "budgets.alert", "notifications"),

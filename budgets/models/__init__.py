@@ -19,11 +19,13 @@ from budgets.models.books import (
     Purpose,
     Scope,
 )
+from budgets.models.closing import AccountingMonth, MonthClose
 from budgets.models.daily import CostDay, CostUserDay, RollUp
 from budgets.models.mails import Mail
 
 __all__ = [
     "SAME_ASKED_ONCE",
+    "AccountingMonth",
     "Alert",
     "AlertDelivery",
     "AlertDestination",
@@ -39,6 +41,7 @@ __all__ = [
     "FxRate",
     "Hold",
     "Mail",
+    "MonthClose",
     "Purpose",
     "RequestKind",
     "RequestState",

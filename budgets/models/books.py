@@ -4,6 +4,8 @@ Only `budgets.ledger` writes the money columns. What must always be true of them
 CHECKs, unique constraints, and triggers that forbid changing a cost record.
 """
 
+from datetime import date
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -64,6 +66,7 @@ class BudgetAccount(models.Model):
 
     `cap_eur` is the cap in force: the standing cap of the settings registry, or, where `cap_is_of_month`,
     the one that finance has set for this month. No cap (null) is possible for users and use cases only.
+    Triggers keep `opening_cap_eur`, the cap with which the account began, and `closed`, whether its month is.
     """
 
     organization = models.ForeignKey(
@@ -76,6 +79,8 @@ class BudgetAccount(models.Model):
     cap_is_of_month = models.BooleanField(_("set for this month"), default=False)
     spent_eur = EuroField(_("spent"), default=0, editable=False)
     held_eur = EuroField(_("held"), default=0, editable=False)
+    opening_cap_eur = EuroField(_("cap at the beginning"), null=True, editable=False)
+    closed = models.BooleanField(_("closed"), default=False, db_default=False, editable=False)
 
     class Meta:
         db_table = "budget_accounts"
@@ -200,6 +205,9 @@ class CostRecord(Charged):
             models.UniqueConstraint(
                 fields=["corrects"], condition=Q(reason="late_answer"), name="cost_record_one_late_answer"
             ),
+            models.UniqueConstraint(
+                fields=["request"], condition=Q(request__isnull=False), name="cost_record_once_by_request"
+            ),
         ]
         indexes = [
             models.Index(fields=["organization", "month", "created_at"], name="cost_record_by_month"),
@@ -211,3 +219,10 @@ class CostRecord(Charged):
 
     def __str__(self) -> str:
         return f"{self.cost_eur} € {self.provider} {self.model}"
+
+    @property
+    def belongs_to(self) -> date:
+        """The month of what it is about; of a late record an earlier one than that whose books it is in."""
+        if self.corrects is not None:
+            return self.corrects.month
+        return self.month if self.request is None else self.request.month

@@ -1,0 +1,288 @@
+"""Month close in the admin: each organization's months, what is left to do before one is closed, and who
+closed which, when and why.
+"""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin import SimpleListFilter
+from django.db.models import (
+    Case,
+    CharField,
+    DateTimeField,
+    F,
+    Func,
+    OuterRef,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.decorators import display
+
+from aigov import clock
+from aigov.money import exact_euro_for_people
+from aigov.organizations.tenant_admin import (
+    NOTHING,
+    OrganizationFilter,
+    TenantAdmin,
+    button,
+    count,
+    euro_cell,
+    form_page,
+    instant,
+    person,
+    reason_field,
+    two_lines,
+    when_and_who,
+)
+from budgets.admin_months import MonthFilter, month_text
+from budgets.closing import checklist, close_month, is_over
+from budgets.models import (
+    AccountingMonth,
+    ApprovalRequest,
+    BudgetAccount,
+    CostRecord,
+    MonthClose,
+    RequestKind,
+    RequestState,
+    Scope,
+)
+
+RUNNING, TO_CLOSE, CLOSED = "running", "to_close", "closed"
+STATES = {
+    RUNNING: gettext_lazy("running"),
+    TO_CLOSE: gettext_lazy("to be closed"),
+    CLOSED: gettext_lazy("closed"),
+}
+COLOURS = {RUNNING: "info", TO_CLOSE: "warning", CLOSED: "success"}
+
+
+def state_of_row() -> Case:
+    """How a month stands, in SQL: as `budgets.closing.is_over` and `closed` say."""
+    local_now = Func(
+        F("organization__time_zone"),
+        Value(clock.now()),
+        function="timezone",
+        output_field=DateTimeField(),
+    )
+    present_month = Func(Value("month"), local_now, function="date_trunc", output_field=DateTimeField())
+    return Case(
+        When(closed=True, then=Value(CLOSED)),
+        When(month__lt=present_month, then=Value(TO_CLOSE)),
+        default=Value(RUNNING),
+        output_field=CharField(),
+    )
+
+
+class StateFilter(SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, str(words)) for state, words in STATES.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        return queryset if chosen is None else queryset.filter(state=chosen)
+
+
+class CloseForm(forms.Form):
+    reason = reason_field(required=False)
+
+
+@admin.register(AccountingMonth)
+class AccountingMonthAdmin(TenantAdmin):
+    verbs = ("view", "close")
+    list_display = ("month_shown", "organization", "state_label", "spent_euro", "closed_shown")
+    list_select_related = ("organization",)
+    list_filter = (StateFilter, MonthFilter, OrganizationFilter)
+    search_fields = ("organization__name",)
+    search_help_text = gettext_lazy("Organization")
+    ordering = ("-month", "organization__name")
+    sortable_by = ("month_shown", "organization", "spent_euro")
+    actions_detail = ("close",)
+    readonly_fields = (
+        *("month_shown", "organization", "state_shown", "checklist_shown"),
+        *("opening_cap_euro", "cap_euro", "spent_euro", "records_count", "history"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        of_month = MonthClose.objects.filter(
+            organization=OuterRef("organization"), month=OuterRef("month"), reopened_at=None
+        )
+        months = super().get_queryset(request).filter(scope=Scope.ORGANIZATION)
+        return months.annotate(  # type: ignore[no-any-return]
+            state=state_of_row(),
+            closed_at=Subquery(of_month.values("closed_at")),
+            closed_by=Subquery(of_month.values("closed_by")),
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        todo = (
+            []
+            if obj is None or obj.closed
+            else [(_("Before it is closed"), {"fields": ("checklist_shown",)})]
+        )
+        figures = (("opening_cap_euro", "cap_euro"), ("spent_euro", "records_count"))
+        return [
+            (None, {"fields": (("month_shown", "organization"), "state_shown")}),
+            *todo,
+            (_("Figures"), {"fields": figures}),
+            (_("When it was closed"), {"fields": ("history",)}),
+        ]
+
+    # --- What it shows
+
+    @admin.display(description=gettext_lazy("month"), ordering="month")
+    def month_shown(self, month: AccountingMonth) -> SafeString:
+        return format_html('<span class="nowrap">{}</span>', month_text(month.month))
+
+    @display(description=gettext_lazy("state"), label=COLOURS)  # type: ignore[untyped-decorator]
+    def state_label(self, month: Any) -> tuple[str, Any]:
+        return month.state, STATES[month.state]
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_shown(self, month: Any) -> str:
+        asked = self._asked_to_reopen(month)
+        if asked is not None:
+            return _("Closed. %(who)s has asked for it to be reopened; a second person decides.") % {
+                "who": asked.asked_by
+            }
+        if month.closed:
+            return _(
+                "Closed: its records and caps stay as they are. What comes late goes into an open month."
+            )
+        if is_over(month.organization, month.month):
+            return _("Over, and not closed yet: late records still change its figures.")
+        return _("It goes on.")
+
+    @admin.display(description=gettext_lazy("spent"), ordering="spent_eur")
+    def spent_euro(self, month: AccountingMonth) -> str:
+        return euro_cell(month.spent_eur)
+
+    @admin.display(description=gettext_lazy("cap at the beginning"))
+    def opening_cap_euro(self, month: AccountingMonth) -> str:
+        return euro_cell(month.opening_cap_eur)
+
+    @admin.display(description=gettext_lazy("cap"))
+    def cap_euro(self, month: AccountingMonth) -> SafeString:
+        address = reverse("admin:budgets_budgetaccount_change", args=[month.pk])
+        return format_html('<a class="text-link" href="{}">{}</a>', address, euro_cell(month.cap_eur))
+
+    @admin.display(description=gettext_lazy("cost records"))
+    def records_count(self, month: AccountingMonth) -> SafeString:
+        number = CostRecord.objects.filter(organization=month.organization_id, month=month.month).count()
+        narrowed: dict[str, Any] = {"organization": month.organization_id, "in_month": f"{month.month:%Y-%m}"}
+        address = f"{reverse('admin:budgets_costrecord_changelist')}?{urlencode(narrowed)}"
+        return format_html('<a class="text-link" href="{}">{}</a>', address, count(number))
+
+    @admin.display(description=gettext_lazy("closed"))
+    def closed_shown(self, month: Any) -> str | SafeString:
+        return when_and_who(month.closed_at, month.closed_by) if month.closed_at else NOTHING
+
+    @admin.display(description=gettext_lazy("checklist"))
+    def checklist_shown(self, month: AccountingMonth) -> SafeString:
+        points = checklist(month.organization, month.month)
+        met, unmet = _("done"), _("to do")
+        return format_html(
+            '<ul class="checklist">{}</ul>',
+            format_html_join(
+                "",
+                '<li class="{}"><span class="material-symbols-outlined" role="img" aria-label="{}">{}</span>'
+                "<span>{}</span></li>",
+                (
+                    ("is-met", met, "check_circle", point.text)
+                    if point.is_met
+                    else ("is-unmet", unmet, "radio_button_unchecked", two_lines(point.text, point.todo))
+                    for point in points
+                ),
+            ),
+        )
+
+    @admin.display(description=gettext_lazy("history"))
+    def history(self, month: AccountingMonth) -> SafeString | str:
+        closes = MonthClose.objects.filter(
+            organization=month.organization_id, month=month.month
+        ).select_related("request")
+        lines = format_html_join("", "<li>{}</li>", ((self._close_words(close),) for close in closes))
+        return (
+            format_html('<ul class="closes">{}</ul>', lines) if lines else _("It has not been closed so far.")
+        )
+
+    def _close_words(self, close: MonthClose) -> SafeString:
+        """One close: when and by whom, why, its figures, and how it was reopened."""
+        facts = _("%(spent)s spent, by %(records)s cost records") % {
+            "spent": exact_euro_for_people(close.spent_eur),
+            "records": count(close.records),
+        }
+        lines = (close.reason, facts, self._reopened(close))
+        parts = format_html_join("", '<span class="anywhere block">{}</span>', ((x,) for x in lines if x))
+        return format_html("{}{}", when_and_who(close.closed_at, close.closed_by), parts)
+
+    def _reopened(self, close: MonthClose) -> str:
+        if close.reopened_at is None or close.request is None:
+            return ""
+        return _("Reopened on %(at)s: %(asked)s asked, %(approved)s approved: %(reason)s") % {
+            "at": instant(close.reopened_at),
+            "asked": close.request.asked_by,
+            "approved": close.reopened_by,
+            "reason": close.request.reason,
+        }
+
+    # --- What it changes
+
+    def _found(self, request: HttpRequest, object_id: Any, verb: str) -> AccountingMonth | None:
+        """The month, if the person may do that with it."""
+        month = self.get_object(request, str(object_id))
+        return month if month is not None and self.may(request, verb, month) else None
+
+    def has_close_permission(self, request: HttpRequest, object_id: Any) -> bool:
+        month = self._found(request, object_id, "close")
+        return month is not None and not month.closed and is_over(month.organization, month.month)
+
+    def _asked_to_reopen(self, month: BudgetAccount) -> ApprovalRequest | None:
+        return ApprovalRequest.objects.filter(
+            organization=month.organization_id,
+            month=month.month,
+            kind=RequestKind.REOPENING,
+            state=RequestState.OPEN,
+        ).first()
+
+    @button(title=gettext_lazy("Close the month"), path="close", permission="close")
+    def close(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        month = self.one(request, object_id, "close")
+
+        def act(given: Any) -> str:
+            close_month(
+                organization=month.organization,
+                month=month.month,
+                acting=person(request),
+                reason=given["reason"],
+            )
+            return _("Closed: %(month)s of %(organization)s.") % self._facts(month)
+
+        return form_page(
+            request,
+            CloseForm,
+            title=_("Close %(month)s of %(organization)s") % self._facts(month),
+            note=_(
+                "From then on nothing changes this month any more: no record, no cap. What comes late goes"
+                " into the next open month, marked as late. Reopening takes two people."
+            ),
+            button=_("Close the month"),
+            act=act,
+            back=reverse("admin:budgets_accountingmonth_change", args=[month.pk]),
+            opts=self.opts,
+        )
+
+    def _facts(self, month: AccountingMonth) -> dict[str, Any]:
+        return {"month": month_text(month.month), "organization": month.organization}
