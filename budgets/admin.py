@@ -1,4 +1,5 @@
-"""The books in the admin: cost records, open holds, exchange rates; the months' budgets stand beside it.
+"""The books in the admin: cost records, open holds, exchange rates; months' budgets and requests stand
+beside it.
 
 Nobody changes a cost record or a hold; they are the ledger's.
 """
@@ -39,6 +40,7 @@ from aigov.organizations.tenant_admin import (
 )
 from budgets import admin_alerts  # noqa: F401  it registers its pages
 from budgets.admin_months import LEDGER_PLACES, MonthFilter, month_text
+from budgets.admin_requests import ApprovalRequestAdmin as ApprovalRequestAdmin
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
 from budgets.models import CostRecord, FxRate, Hold
 
