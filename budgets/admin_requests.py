@@ -4,8 +4,9 @@ Whoever asked sees why they cannot decide; whoever can decide sees the cap, what
 """
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin
@@ -20,6 +21,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from aigov import clock
 from aigov.money import euro_for_people
+from aigov.organizations.lists import exported
 from aigov.organizations.models import Organization, User
 from aigov.organizations.tenant_admin import (
     NOTHING,
@@ -36,11 +38,14 @@ from aigov.organizations.tenant_admin import (
     two_lines,
     when_and_who,
 )
+from aigov.spreadsheets import Kind
 from budgets import approvals
 from budgets.admin_months import MonthFilter, month_text
+from budgets.alerts.day_costs import day_costs
 from budgets.amounts import CapField
 from budgets.approvals import ask, deciders, is_open, may_decide, months_ahead, said_asked, waiting_for
-from budgets.models import ApprovalRequest, BudgetAccount, RequestKind, RequestState
+from budgets.forecast import WEEKS_MAX, forecast
+from budgets.models import ApprovalRequest, BudgetAccount, RequestKind, RequestState, Scope
 from budgets.request_words import change_words, title
 
 STANDING = "standing"
@@ -129,6 +134,7 @@ class ApprovalRequestAdmin(TenantAdmin):
 
     # --- What it shows
 
+    @exported("organization", "kind", "month", "scope", "subject", "before_eur", "amount_eur")
     @admin.display(description=gettext_lazy("request"))
     def what(self, asked: ApprovalRequest) -> SafeString:
         return two_lines(title(asked), change_words(asked))
@@ -141,6 +147,7 @@ class ApprovalRequestAdmin(TenantAdmin):
     def change_asked(self, asked: ApprovalRequest) -> str:
         return change_words(asked) or NOTHING
 
+    @exported((gettext_lazy("spent"), lambda asked: asked.spent_now_eur, Kind.EURO))
     @admin.display(description=gettext_lazy("spent"))
     def spent_euro(self, asked: Any) -> str:
         return euro_cell(asked.spent_now_eur)
@@ -149,6 +156,7 @@ class ApprovalRequestAdmin(TenantAdmin):
     def figures(self, asked: Any) -> str:
         return _figures(asked) or NOTHING
 
+    @exported("reason")
     @admin.display(description=gettext_lazy("reason"))
     def reason_short(self, asked: ApprovalRequest) -> str:
         return long_text(asked.reason)
@@ -157,6 +165,7 @@ class ApprovalRequestAdmin(TenantAdmin):
     def reason_shown(self, asked: ApprovalRequest) -> str:
         return asked.reason
 
+    @exported("asked_at", "asked_by")
     @admin.display(description=gettext_lazy("asked"))
     def asked(self, asked: ApprovalRequest) -> str:
         return when_and_who(asked.asked_at, asked.asked_by)
@@ -169,6 +178,7 @@ class ApprovalRequestAdmin(TenantAdmin):
     def expires_exact(self, asked: ApprovalRequest) -> str:
         return instant(asked.expires_at)
 
+    @exported("state")
     @display(  # type: ignore[untyped-decorator]
         description=gettext_lazy("state"),
         label={"open": "warning", "approved": "success", "rejected": "danger"},
@@ -180,6 +190,7 @@ class ApprovalRequestAdmin(TenantAdmin):
     def state_shown(self, asked: ApprovalRequest) -> str:
         return asked.get_state_display()
 
+    @exported("decided_at", "decided_by", "decision_reason")
     @admin.display(description=gettext_lazy("decided"))
     def decided(self, asked: ApprovalRequest) -> str:
         if asked.decided_at is None:
@@ -307,7 +318,22 @@ def _figures(asked: Any) -> str:
         return ""
     cap = NOTHING if asked.cap_now_eur is None else euro_for_people(asked.cap_now_eur)
     spent = euro_for_people(asked.spent_now_eur)
-    return _("cap now %(cap)s, spent so far %(spent)s") % {"cap": cap, "spent": spent}
+    figures = _("cap now %(cap)s, spent so far %(spent)s") % {"cap": cap, "spent": spent}
+    return ", ".join(filter(None, (figures, _forecast(asked))))
+
+
+def _forecast(asked: ApprovalRequest) -> str:
+    """What the present month will have cost; empty for another one, or where nothing is known."""
+    today = clock.now().astimezone(ZoneInfo(asked.organization.time_zone)).date()
+    if asked.scope != Scope.ORGANIZATION or asked.month != today.replace(day=1):
+        return ""
+    costs = day_costs([asked.organization_id], today - timedelta(weeks=WEEKS_MAX), today)
+    found = forecast([(cost.day, cost.cost_eur) for cost in costs], month=asked.month, today=today)
+    if found is None:
+        return ""
+    names = {"expected": found.expected_eur, "low": found.low_eur, "high": found.high_eur}
+    amounts = {name: euro_for_people(amount) for name, amount in names.items()}
+    return _("forecast %(expected)s (%(low)s to %(high)s)") % amounts
 
 
 def _what_now(asked: ApprovalRequest, user: User) -> str:

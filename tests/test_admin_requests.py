@@ -4,6 +4,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import httpx2
 import pytest
 from django.db import connection
 from django.test import Client
@@ -28,7 +29,7 @@ from tests.admin_world import (
     text_of,
 )
 from tests.conftest import month_account
-from tests.test_admin_budgets import cap_of, finance_in, page_of, refusals, save
+from tests.test_admin_budgets import ASKED, cap_of, finance_in, page_of, refusals, save
 from tests.test_admin_settings import form as setting_form
 
 Make = Callable[..., Organization]
@@ -177,6 +178,14 @@ def test_a_second_person_approves(organization: Organization) -> None:
     late = as_role("admin", organization).post(button(request, "reject"), {"reason": "x"})
     assert "not open any more: approved" in text_of(late)
     assert month_account(organization).cap_eur == 1500
+
+
+def test_who_decides_sees_the_forecast(organization: Organization, api: httpx2.Client) -> None:
+    request, client = asked(organization), as_role("finance", organization)
+    assert "forecast" not in text_of(client.get(change_page(request)))
+    api.post("/api/v1/completions", json=ASKED)
+    assert "forecast" in text_of(client.get(change_page(request)))
+    assert "forecast" in text_of(client.get(button(request, "approve")))
 
 
 def test_a_second_person_rejects_with_a_reason(organization: Organization) -> None:
