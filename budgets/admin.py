@@ -1,4 +1,4 @@
-"""The books in the admin: cost records, open holds, exchange rates; months' budgets and closes stand
+"""The books in the admin: cost records, open holds, exchange rates; months, closes and requests stand
 beside it.
 
 Nobody changes a cost record or a hold; they are the ledger's.
@@ -41,6 +41,7 @@ from aigov.organizations.tenant_admin import (
 )
 from budgets import admin_alerts, admin_closing  # noqa: F401  they register their pages
 from budgets.admin_months import LEDGER_PLACES, MonthFilter, month_text
+from budgets.admin_requests import ApprovalRequestAdmin as ApprovalRequestAdmin
 from budgets.corrections import net_cost
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
 from budgets.models import CostRecord, FxRate, Hold

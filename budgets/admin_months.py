@@ -1,10 +1,10 @@
 """Months' budgets in the admin: how each account stands, and its cap, which finance changes here.
 
 The cap is changed for the month and account that one looks at; the standing cap is a setting. Several can
-be changed in the list, with one reason.
+be changed in the list, with one reason. A raise that takes a second person becomes a request.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -40,8 +40,9 @@ from aigov.organizations.tenant_admin import (
     two_lines,
 )
 from aigov.spreadsheets import Kind, file_chunks
-from budgets.cap_forms import CapForm, CapsInList, caps_in_list, posted_ids
-from budgets.caps import CapRefused, set_month_caps
+from budgets.approvals import ADD, said_asked
+from budgets.cap_forms import AskedCapForm, CapForm, CapsInList, caps_in_list, posted_ids
+from budgets.caps import CapRefused, ask_for_cap, set_month_caps
 from budgets.charge_days import last_day
 from budgets.models import BudgetAccount, Scope
 from budgets.months import balance_of
@@ -111,12 +112,13 @@ class BudgetAccountAdmin(TenantAdmin):
     search_help_text = gettext_lazy("Organization, user or use case")
     ordering = ("-month", "organization__name", "scope", "subject")
     sortable_by = ("month_short", "whose", "cap_euro", "spent_euro", "held_euro", "left_euro", "used_up")
+
     readonly_fields = (
         *("organization", "month_shown", "scope", "subject", "kind_of_cap", "used_up"),
         *("cap_exact", "spent_exact", "held_exact", "left_exact"),
     )
 
-    actions_detail = ("statement_pdf", "statement_xlsx", "focus_file")
+    actions_detail = ("ask", "statement_pdf", "statement_xlsx", "focus_file")
 
     def get_fieldsets(self, request: HttpRequest, obj: BudgetAccount | None = None) -> Any:
         whose = ("subject",) if obj is not None and obj.subject else ()
@@ -228,9 +230,39 @@ class BudgetAccountAdmin(TenantAdmin):
     # --- What it changes
 
     def save_model(self, request: HttpRequest, obj: BudgetAccount, form: Any, change: bool) -> None:
-        set_month_caps(changes=[form.change()], acting=person(request), reason=form.cleaned_data["reason"])
+        reason = form.cleaned_data["reason"]
+        asked = set_month_caps(changes=[form.change()], acting=person(request), reason=reason)
+        obj.asked = asked  # type: ignore[attr-defined]
+
+    def has_ask_permission(self, request: HttpRequest, object_id: str) -> bool:
+        """Who may change the cap asks by doing so."""
+        account = self.get_object(request, object_id)
+        may_ask = account is not None and person(request).has_perm(ADD, account)
+        return may_ask and not self.has_change_permission(request, account)
+
+    @button(title=gettext_lazy("Ask for another cap"), path="ask", permission="ask")
+    def ask(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        account = self.one(request, object_id, "view")
+        cap = NOTHING if account.cap_eur is None else euro_for_people(account.cap_eur)
+
+        def act(given: Mapping[str, Any]) -> str:
+            asking = {"acting": person(request), "reason": given["reason"]}
+            return said_asked(ask_for_cap(account=account, cap_eur=given["cap"], **asking))
+
+        return self.form_page(
+            request,
+            AskedCapForm,
+            title=_("Ask for another cap for %(account)s") % {"account": account},
+            note=_("The cap is %(cap)s. Finance or an administrator decides; both sides get a mail.")
+            % {"cap": cap},
+            button=_("Ask"),
+            act=act,
+        )
 
     def said(self, obj: BudgetAccount) -> str:
+        """What was done, or that it has been asked for."""
+        if asked := getattr(obj, "asked", {}).get(obj.pk):
+            return said_asked(asked)
         cap = NOTHING if obj.cap_eur is None else euro_for_people(obj.cap_eur)
         return _("Saved: the cap of %(account)s is %(cap)s now.") % {"account": obj, "cap": cap}
 
@@ -265,11 +297,12 @@ class BudgetAccountAdmin(TenantAdmin):
         changes = caps.changes()
         try:
             reason = caps.reason_form.cleaned_data["reason"] if changes else ""
-            set_month_caps(changes=changes, acting=person(request), reason=reason)
+            asked = set_month_caps(changes=changes, acting=person(request), reason=reason)
         except CapRefused as refused:
             caps.refuse(refused)
             return False
         for change in changes:
+            change.account.asked = asked  # type: ignore[attr-defined]
             self.message_user(request, self.said(change.account), messages.SUCCESS)
         return True
 

@@ -80,11 +80,12 @@ def show_present_cap(form: forms.BaseForm, name: str, cap_eur: Decimal | None) -
 class CapForm(VerbForm):
     cap = SeenCapField(
         help_text=gettext_lazy(
-            "In euro, for this month alone; in force from the next call on. Calls in flight run on."
+            "In euro, for this month alone; in force from the next call on. Calls in flight run on. "
+            "A raise that needs a second person is sent as a request."
         )
     )
     reason = reason_field()
-    fields_of_params = {"cap_eur": "cap"}
+    fields_of_params = {"cap_eur": "cap", "amount_eur": "cap"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,6 +98,12 @@ class CapForm(VerbForm):
         known = self["cap"].html_initial_name in self.data
         seen = seen_cap(self, "cap") if known else self.instance.cap_eur
         return CapChange(self.instance, seen, self.cleaned_data["cap"])
+
+
+class AskedCapForm(forms.Form):
+    cap = CapField(help_text=gettext_lazy("In euro, for this month alone."))
+    reason = reason_field()
+    fields_of_params: ClassVar[Mapping[str, str]] = {"amount_eur": "cap"}
 
 
 # --- The list of months

@@ -20,6 +20,7 @@ from aigov.organizations.models import Organization
 from aigov.organizations.tenant_admin import count, euro_cell
 from budgets.admin_alerts import open_alerts
 from budgets.admin_months import month_text
+from budgets.admin_requests import waiting_count
 from budgets.models import BudgetAccount, Scope
 from budgets.months import MonthOfOrganization, left_in_total, this_month, total
 from budgets.progress import progress_bar
@@ -40,6 +41,8 @@ def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "organizations": [_organization(row) for row in rows[:ORGANIZATIONS_SHOWN]],
         "organizations_count": len(rows),
         "all_months": _all_months_address(rows),
+        "requests_waiting": waiting_count(request),
+        "requests_address": reverse("admin:budgets_approvalrequest_changelist"),
         "answers": _answers_shown(answers_of(answering)) if rows else [],
     }
 

@@ -25,12 +25,14 @@ from aigov.registry.models import SettingValue
 from aigov.registry.values import set_value
 from budgets.alerts.destinations import add_destination
 from budgets.alerts.raising import raise_alert
+from budgets.approvals import ask
 from budgets.models import (
     AccountingMonth,
     Alert,
     AlertDelivery,
     AlertDestination,
     AlertKind,
+    ApprovalRequest,
     BudgetAccount,
     CostRecord,
     Hold,
@@ -114,6 +116,15 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
     asking = {"messages": [{"role": "user", "content": LEAD}], "labels": ["A", "B", "C"], "user": "u-1"}
     with httpx2.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as api:
         answer = api.post("/api/v1/completions", json={**asking, "use_case": "lead"}).json()
+    account = month_account(organization)
+    asked = ask(
+        organization=organization,
+        kind="cap",
+        month=account.month,
+        amount_eur=Decimal(1500),
+        acting="the tests",
+        reason="a test",
+    )
     hold_id = in_server(server, reserve(charge_of(organization), "1", lifetime_s=3600))
     destination, _secret = add_destination(
         organization=organization, channel="mail", name="d", address="d@example.com", acting="the tests"
@@ -136,8 +147,9 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
         ApiKey: key,
         AuditEntry: entry,
         SettingValue: SettingValue.objects.get(organization=organization),
-        BudgetAccount: month_account(organization),
-        AccountingMonth: AccountingMonth.objects.get(pk=month_account(organization).pk),
+        BudgetAccount: account,
+        AccountingMonth: AccountingMonth.objects.get(pk=account.pk),
+        ApprovalRequest: asked,
         Hold: Hold.objects.get(pk=hold_id),
         CostRecord: CostRecord.objects.filter(completion_id=answer["id"]).earliest("id"),
         AlertDestination: destination,

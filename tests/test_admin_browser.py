@@ -117,14 +117,14 @@ def test_finance_lowers_a_cap_in_the_list_and_raises_it_again(
         page.get_by_label("Reason").fill("approved")
         page.get_by_role("button", name="Save caps").click()
         expect(page.get_by_text(f"{account}: Please write an amount in euro")).to_be_visible()
-        cap.fill("1,200.50")
+        cap.fill("1,150.50")
         page.get_by_role("button", name="Save caps").click()
-        expect(page.get_by_text(f"Saved: the cap of {account} is 1,200.50")).to_be_visible()
+        expect(page.get_by_text(f"Saved: the cap of {account} is 1,150.50")).to_be_visible()
         assert api.post("/api/v1/completions", json=ASKED).status_code == 200
     assert faults == []
     entry = last_audit_entry(organization, "budget.cap_changed")
     assert (entry.actor, entry.reason) == (email, "approved")
-    assert (entry.before, entry.after) == ({"cap_eur": "0.000001"}, {"cap_eur": "1200.50"})
+    assert (entry.before, entry.after) == ({"cap_eur": "0.000001"}, {"cap_eur": "1150.50"})
 
 
 @pytest.fixture

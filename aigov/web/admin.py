@@ -1,10 +1,12 @@
 """The admin's frame: its sidebar, by the words of those who use it, and its style sheet."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 Page = tuple[Any, str, str] | tuple[Any, str, str, str]
@@ -16,6 +18,7 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
         (
             (_("Months' budgets"), "budgets.budgetaccount", "account_balance_wallet"),
             (_("Month close"), "budgets.accountingmonth", "event_available"),
+            (_("Requests"), "budgets.approvalrequest", "how_to_vote"),
             (_("Cost records"), "budgets.costrecord", "receipt_long"),
             (_("Open holds"), "budgets.hold", "hourglass_top"),
             (_("Alerts"), "budgets.alert", "notifications"),
@@ -60,11 +63,19 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
 )
 
 
+#: Where a page's title has a number beside it: the function that counts for the person who asks.
+BADGES: Mapping[str, str] = {"budgets.approvalrequest": "budgets.admin_requests.waiting_count"}
+
+
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: the home page, one's own files, and the pages that the person who asks may see."""
     home = {"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}
     groups = [
-        {"title": title, "separator": True, "items": [_item(page) for page in pages if _may(request, page)]}
+        {
+            "title": title,
+            "separator": True,
+            "items": [_item(request, page) for page in pages if _may(request, page)],
+        }
         for title, pages in GROUPS
     ]
     files = {"title": _("Your files"), "icon": "download", "link": reverse("exports")}
@@ -89,7 +100,8 @@ def _may(request: HttpRequest, page: Page) -> bool:
     return request.user.has_perm(f"{room}.view_{thing}")
 
 
-def _item(page: Page) -> dict[str, Any]:
+def _item(request: HttpRequest, page: Page) -> dict[str, Any]:
     title, model, icon, *address = page
     name = address[0] if address else f"admin:{model.replace('.', '_')}_changelist"
-    return {"title": title, "icon": icon, "link": reverse(name)}
+    badge = {"badge": import_string(BADGES[model])(request)} if model in BADGES else {}
+    return {"title": title, "icon": icon, "link": reverse(name), "badge_variant": "primary", **badge}
