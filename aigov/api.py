@@ -23,8 +23,8 @@ class ApiView(APIView):
     """A DRF view whose handlers are `async`.
 
     Its checks run in the event loop: authentication and permissions only look into the process's memory, so
-    that they need no thread. A handler on the hot path returns a `JsonResponse`, since Django renders DRF's
-    `Response` in a thread.
+    that they need no thread. An answer that must have none either is a `JsonResponse`, since Django renders
+    DRF's `Response` in a thread.
     """
 
     content_negotiation_class = JsonAlone

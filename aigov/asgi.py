@@ -9,19 +9,24 @@ import os
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import cast
+from typing import Any
 
 from django.core.asgi import get_asgi_application
+from django.urls import reverse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aigov.settings")
 django_application = get_asgi_application()
 
 from aigov import background, database, snapshots  # noqa: E402
 from aigov.web import limits  # noqa: E402
-from aigov.web.body_limit import Application, Message, Receive, Send, limited  # noqa: E402
+from aigov.web.body_limit import Message, Receive, Send, limited  # noqa: E402
+from aigov.web.direct import DirectHandler, is_direct  # noqa: E402
 from aigov.web.lean_handler import PATHS, LeanHandler  # noqa: E402
 from providers.breaker import breaker_opened  # noqa: E402
 from routing import cache, gateway  # noqa: E402
+from routing.api.anthropic import MessagesView  # noqa: E402
+from routing.api.native import CompletionsView  # noqa: E402
+from routing.api.openai import ChatCompletionsView  # noqa: E402
 
 DRAIN_S = 30.0
 #: New objects before the youngest are looked at, and how often that before the older ones are: a completion
@@ -31,9 +36,22 @@ COLLECT_AFTER = (10_000, 20, 50)
 lean_application = LeanHandler()
 
 
+#: The completions' addresses, by their path.
+direct_applications = {
+    reverse("completions"): DirectHandler(CompletionsView()),
+    reverse("chat-completions"): DirectHandler(ChatCompletionsView()),
+    reverse("messages"): DirectHandler(MessagesView()),
+}
+
+
 async def by_path(scope: Message, receive: Receive, send: Send) -> None:
-    handler = lean_application if scope.get("path") in PATHS else django_application
-    await cast(Application, handler)(scope, receive, send)
+    path = scope.get("path")
+    handler: Any = django_application
+    if path in direct_applications and is_direct(scope):
+        handler = direct_applications[path]
+    elif path in PATHS:
+        handler = lean_application
+    await handler(scope, receive, send)
 
 
 http_application = limited(by_path)

@@ -11,14 +11,17 @@ import logging
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
 from django.conf import settings
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from pydantic_core import to_json
@@ -32,6 +35,8 @@ CONNECT_WAIT_S = 0.7
 #: For the next ones, once the database is away. A connection that comes later is kept for those after them.
 AWAY_WAIT_S = 0.1
 PATIENT_WAIT_S = 5.0
+#: After this a connection is looked at by psycopg's pool, which replaces the oldest.
+KEPT_S = 60.0
 STATEMENT_TIMEOUT_MS = 5_000
 #: For all statements of a block. The server breaks a statement off before, unless it hangs.
 SILENCE_MAX_S = STATEMENT_TIMEOUT_MS / 1000 + 1
@@ -42,9 +47,21 @@ log = logging.getLogger(__name__)
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """The connections, and when the database has last answered and failed, on the monotonic clock."""
+    """The connections, and when the database has last answered and failed, on the monotonic clock.
+
+    psycopg's pool opens and replaces them. For `KEPT_S` they are lent to us, and go from one who needs
+    them to the next without it: its own way costs more than a statement, most of all where many wait.
+    """
 
     answered_at = failed_at = float("-inf")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: deque[Connection] = deque()
+        self._queue: deque[asyncio.Future[Connection]] = deque()
+        #: What is lent to us, and until when (monotonic seconds).
+        self._lent: dict[Connection, float] = {}
+        self._borrowing: set[asyncio.Task[Any]] = set()
 
     @property
     def is_away(self) -> bool:
@@ -57,10 +74,14 @@ class Pool(AsyncConnectionPool[Connection]):
         Raises:
             PoolTimeout: there is none within `wait_s` seconds; or, of a busy database, `PATIENT_WAIT_S`.
         """
+        if self._idle:
+            return self._idle.popleft()
+        if self.closed:
+            raise PoolClosed("the connections are closed")
         until = time.monotonic() + PATIENT_WAIT_S
         while True:
             try:
-                return await self.getconn(timeout=AWAY_WAIT_S if self.is_away else wait_s)
+                return await self._next(AWAY_WAIT_S if self.is_away else wait_s)
             except PoolTimeout:
                 now = time.monotonic()
                 if now - self.answered_at > wait_s:
@@ -72,9 +93,77 @@ class Pool(AsyncConnectionPool[Connection]):
         """Takes a connection back. If it is broken, the idle ones are so too as a rule, and are replaced."""
         broken = conn.closed
         self._failed("a connection broke") if broken else self._answered()
-        await self.putconn(conn)
+        whole = conn.pgconn.transaction_status == TransactionStatus.IDLE
+        if whole and not self.closed and time.monotonic() < self._lent[conn]:
+            self._hand_on(conn)
+            return
+        await self._return(conn)
         if broken:
-            await self.drain()
+            await self._replace_all()
+
+    async def close(self, timeout: float = 5.0) -> None:
+        borrowing = list(self._borrowing)
+        for task in borrowing:
+            task.cancel()
+        await asyncio.gather(*borrowing, return_exceptions=True)
+        while self._idle:
+            await self._return(self._idle.popleft())
+        await super().close(timeout)
+
+    async def _next(self, wait_s: float) -> Connection:
+        """The next connection that is given back or opened; who came first is served first."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Connection] = loop.create_future()
+        self._queue.append(waiter)
+        self._borrow(wait_s)
+        timer = loop.call_later(wait_s, _give_up, waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._hand_on(waiter.result())  # it came in the moment of the cancellation
+            else:
+                with suppress(ValueError):
+                    self._queue.remove(waiter)
+            raise
+        finally:
+            timer.cancel()
+
+    def _hand_on(self, conn: Connection) -> None:
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(conn)
+                return
+        self._idle.append(conn)
+
+    def _borrow(self, wait_s: float) -> None:
+        """Asks psycopg's pool for one more, if there may be more."""
+        if len(self._lent) + len(self._borrowing) < self.max_size:
+            task = asyncio.create_task(self._borrow_one(wait_s), name="one more connection")
+            self._borrowing.add(task)
+
+    async def _borrow_one(self, wait_s: float) -> None:
+        try:
+            conn = await self.getconn(timeout=wait_s)
+        except (PoolTimeout, PoolClosed):
+            return
+        finally:
+            self._borrowing.difference_update([asyncio.current_task()])
+        self._lent[conn] = time.monotonic() + KEPT_S
+        self._hand_on(conn)
+
+    async def _return(self, conn: Connection) -> None:
+        del self._lent[conn]
+        await self.putconn(conn)
+        if self._queue:
+            self._borrow(CONNECT_WAIT_S)
+
+    async def _replace_all(self) -> None:
+        await self.drain()
+        self._lent = dict.fromkeys(self._lent, 0.0)
+        while self._idle:
+            await self._return(self._idle.popleft())
 
     def _answered(self) -> None:
         if self.is_away:
@@ -85,6 +174,11 @@ class Pool(AsyncConnectionPool[Connection]):
         if not self.is_away:
             log.warning("the database is away: %s", how)
         self.failed_at = time.monotonic()
+
+
+def _give_up(waiter: "asyncio.Future[Connection]") -> None:
+    if not waiter.done():
+        waiter.set_exception(PoolTimeout("no connection has become free in time"))
 
 
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
@@ -140,9 +234,8 @@ async def _configure(conn: Connection) -> None:
     set_json_dumps(to_json, conn)
 
 
-@asynccontextmanager
-async def connection(*, wait_s: float = CONNECT_WAIT_S) -> AsyncIterator[Connection]:
-    """A connection in autocommit.
+class connection:
+    """A connection in autocommit, for a block.
 
     Args:
         wait_s: for how long to wait for a free one. What ends a hold may wait longer than what takes it.
@@ -151,20 +244,31 @@ async def connection(*, wait_s: float = CONNECT_WAIT_S) -> AsyncIterator[Connect
         NotConnected: there is none within `wait_s` seconds.
         BudgetUnavailable: it broke while in use, or the database said nothing within `SILENCE_MAX_S`.
     """
-    loop = asyncio.get_running_loop()
-    pool = _pools[loop]
-    try:
-        conn = await pool.take(wait_s)
-        silence = loop.call_later(SILENCE_MAX_S, _cut, conn)
+
+    # A class, because a generator's way through contextlib costs several times as much.
+
+    __slots__ = ("_conn", "_pool", "_silence", "_wait_s")
+
+    def __init__(self, *, wait_s: float = CONNECT_WAIT_S) -> None:
+        self._wait_s = wait_s
+
+    async def __aenter__(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        self._pool = _pools[loop]
         try:
-            yield conn
-        finally:
-            silence.cancel()
-            await pool.give_back(conn)
-    except (PoolTimeout, PoolClosed) as error:
-        raise NotConnected(UNAVAILABLE, retry_after_s=1) from error
-    except psycopg.OperationalError as error:
-        raise unavailable() from error
+            self._conn = await self._pool.take(self._wait_s)
+        except (PoolTimeout, PoolClosed) as error:
+            raise NotConnected(UNAVAILABLE, retry_after_s=1) from error
+        self._silence = loop.call_later(SILENCE_MAX_S, _cut, self._conn)
+        return self._conn
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._silence.cancel()
+        await self._pool.give_back(self._conn)
+        if isinstance(error, psycopg.OperationalError):
+            raise unavailable() from error
 
 
 def _cut(conn: Connection) -> None:

@@ -182,7 +182,7 @@ def key_of(course: Course) -> str:
         sorted((name, provider["base_url"] or "") for name, provider in settings.PROVIDERS.items()),
     )
     text = repr(shape).encode()
-    digest = hmac.new(settings.SECRET_KEY.encode(), text, "sha256").hexdigest()
+    digest = hmac.digest(settings.SECRET_KEY.encode(), text, "sha256").hex()
     return f"aigov:answer:{course.principal.organization_id}:{digest}"
 
 

@@ -1,19 +1,23 @@
-"""The record of how each request ended: one row, written with the hot path's own statement, and read by its
-id.
+"""The record of how each request ended: one row, read by its id.
+
+Those that end while a statement is under way share the next one.
 """
 
+import asyncio
 import hmac
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
 from aigov import background, database
 from aigov.errors import GatewayError, NotFound
-from aigov.money import ZERO, euro_text
+from aigov.money import euro_text
+from aigov.web.renderers import json_bytes
 from routing import charging
 from routing.course import Completion, Course, usage_as_json
 from routing.requests import CompletionRequest
@@ -32,52 +36,134 @@ _COLUMNS = (
 )
 # A repeat after a lost acknowledgement is no second decision.
 _INSERT = (
-    f"INSERT INTO ai_decisions ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})"
-    " ON CONFLICT (id) DO NOTHING"
+    f"INSERT INTO ai_decisions ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS)}"
+    " FROM json_populate_recordset(NULL::ai_decisions, %s::json) ON CONFLICT (id) DO NOTHING"
 )
+#: What every row has, where nothing was answered.
+_UNANSWERED = {
+    **dict.fromkeys(("route", "tier", "provider", "model", "confidence_method", "finish_reason"), ""),
+    **{"cached": False, "saved_eur": "0", "error_code": ""},
+}
+
+Row = Mapping[str, Any]
 
 
 async def record(completion: Completion) -> None:
     """Records how a request was answered."""
-    answer = completion.answer
-    await _insert(
-        completion.course,
-        *(completion.cached, completion.saved_eur, charging.all_large_eur(completion)),
-        *(completion.route, answer.tier, answer.provider, answer.model),
-        *(answer.confidence, answer.confidence_method, Jsonb(usage_as_json(answer.usage))),
-        *(answer.finish_reason, ""),
-    )
+    answer, all_large_eur = completion.answer, charging.all_large_eur(completion)
+    outcome = {
+        "cached": completion.cached,
+        "saved_eur": euro_text(completion.saved_eur),
+        "all_large_eur": None if all_large_eur is None else euro_text(all_large_eur),
+        "route": completion.route,
+        "tier": answer.tier,
+        "provider": answer.provider,
+        "model": answer.model,
+        "confidence": answer.confidence,
+        "confidence_method": answer.confidence_method,
+        "usage": usage_as_json(answer.usage),
+        "finish_reason": answer.finish_reason,
+    }
+    await _write(_row(completion.course, outcome))
 
 
 async def record_refusal(course: Course, error: Exception) -> None:
     """Records that a request was refused, or got no answer, with all that was paid on the way."""
     code = (error.code or error.type) if isinstance(error, GatewayError) else "internal_error"
-    await _insert(course, False, ZERO, None, *("", "", "", "", None, "", None, ""), code)
+    await _write(_row(course, {"error_code": code}))
 
 
-async def _insert(course: Course, *outcome: object) -> None:
+def _row(course: Course, outcome: Mapping[str, Any]) -> Row:
     request, principal = course.request, course.principal
-    values = (
-        *(course.id, principal.organization_id, principal.key_id, course.request_id, course.created_at),
-        *(request.use_case, request.user, request.model or request.tier, prompt_sha256(request)),
-        *(course.threshold, Jsonb([attempt.as_recorded() for attempt in course.attempts]), course.cost_eur),
-        *(course.latency_ms, Jsonb(dict(request.metadata))),
-        *outcome,
-    )
+    return {
+        **_UNANSWERED,
+        "id": course.id,
+        "organization_id": principal.organization_id,
+        "key_id": principal.key_id,
+        "request_id": course.request_id,
+        "created_at": course.created_at.isoformat(),
+        "use_case": request.use_case,
+        "user": request.user,
+        "wanted": request.model or request.tier,
+        "prompt_sha256": prompt_sha256(request),
+        "threshold": course.threshold,
+        "attempts": [attempt.as_recorded() for attempt in course.attempts],
+        "cost_eur": euro_text(course.cost_eur),
+        "latency_ms": course.latency_ms,
+        "metadata": dict(request.metadata),
+        **outcome,
+    }
+
+
+# --- Writing
+
+
+class _Batch:
+    """Rows that one statement writes.
+
+    Args:
+        before: the batch before it, while which is under way its own rows gather.
+        refused: why the database does not take a row, by its id.
+    """
+
+    def __init__(self, before: "asyncio.Task[None] | None") -> None:
+        self.rows: list[Row] = []
+        self.refused: dict[str, Exception] = {}
+        self.written = background.spawn(self._write(before), name="decisions")
+
+    async def _write(self, before: "asyncio.Task[None] | None") -> None:
+        loop = asyncio.get_running_loop()
+        if before is not None:
+            await asyncio.wait([before])
+        del _gathering[loop]
+        try:
+            await _insert(self.rows)
+        except Exception:
+            await self._write_each()
+        if _latest.get(loop) is self.written:
+            del _latest[loop]
+
+    async def _write_each(self) -> None:
+        """One of the rows is wrong, for which the others must not suffer."""
+        for row in self.rows:
+            try:
+                await _insert([row])
+            except Exception as error:
+                self.refused[row["id"]] = error
+
+
+#: Each running loop's batch that still takes rows, and the last that was begun.
+_gathering: WeakKeyDictionary[asyncio.AbstractEventLoop, _Batch] = WeakKeyDictionary()
+_latest: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+
+
+async def _write(row: Row) -> None:
+    loop = asyncio.get_running_loop()
+    batch = _gathering.get(loop)
+    if batch is None:
+        batch = _gathering[loop] = _Batch(before=_latest.get(loop))
+        _latest[loop] = batch.written
+    batch.rows.append(row)
+    await asyncio.shield(batch.written)
+    if row["id"] in batch.refused:
+        raise batch.refused[row["id"]]
+
+
+async def _insert(rows: Sequence[Row]) -> None:
+    """Writes `rows` in one statement; while the database is away, in the background."""
+    values = (json_bytes(rows).decode(),)
 
     async def once() -> None:
         async with database.connection(wait_s=database.PATIENT_WAIT_S) as conn:
             await conn.execute(_INSERT, values)
 
-    await background.now_or_later(once, name=f"record {course.id}", for_s=REPEAT_FOR_S)
+    await background.now_or_later(once, name=f"record {len(rows)} decisions", for_s=REPEAT_FOR_S)
 
 
 def prompt_sha256(request: CompletionRequest) -> str:
     """A keyed hash of what was asked: repeats can be counted, and nobody can guess the text from it."""
-    digest = hmac.new(settings.SECRET_KEY.encode(), digestmod="sha256")
-    for message in request.prompt.messages:
-        digest.update(f"{message.role}\0{message.content}\0".encode())
-    return digest.hexdigest()
+    text = "".join(f"{message.role}\0{message.content}\0" for message in request.prompt.messages)
+    return hmac.digest(settings.SECRET_KEY.encode(), text.encode(), "sha256").hex()
 
 
 async def find(*, completion_id: str, organization_id: int) -> dict[str, Any]:

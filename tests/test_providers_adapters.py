@@ -6,12 +6,14 @@ import json
 import logging
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import anthropic
 import httpx2
+import openai
 import pytest
 
 from aigov import clock
@@ -74,8 +76,53 @@ async def failure(name: str, url: str, *, within_s: float = LONG_S) -> ProviderE
 
 
 async def failure_of(name: str, *acts: bytes | Act, within_s: float = LONG_S) -> ProviderError:
+    """What a first call, which the SDK makes, and a later one, which goes without it, both end in."""
     async with upstream(*acts) as provider:
-        return await failure(name, provider.url, within_s=within_s)
+        first = await failure(name, provider.url, within_s=within_s)
+    async with (
+        upstream(http(200, ANSWERS[name]), *acts) as provider,
+        adapter_of(name, provider.url) as adapter,
+    ):
+        await ask(adapter)
+        with pytest.raises(ProviderError) as caught:
+            await ask(adapter, within_s=within_s)
+    later = caught.value
+    assert type(later) is type(first)
+    # A date to wait for has come nearer meanwhile.
+    assert (later.retry_after_s is None) == (first.retry_after_s is None)
+    assert {**vars(later), "retry_after_s": None} == {**vars(first), "retry_after_s": None}
+    return first
+
+
+# --- The head of a call is the SDK's
+
+
+SDKS: dict[str, Callable[[str], Any]] = {
+    "openai": lambda url: openai.AsyncOpenAI(api_key=KEY, base_url=f"{url}/v1", max_retries=0),
+    "anthropic": lambda url: anthropic.AsyncAnthropic(api_key=KEY, base_url=url, max_retries=0),
+}
+PATHS = {"openai": "/chat/completions", "anthropic": "/v1/messages"}
+#: Of the connection and of each body, and what we ask for ourselves: no compression, and no time limit.
+OUR_OWN = {"host", "connection", "content-length", "accept-encoding", "x-stainless-read-timeout"}
+
+
+def parts_of(head: str) -> tuple[str, dict[str, str]]:
+    first, *lines = head.strip().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return first, {name: value for name, value in headers.items() if name not in OUR_OWN}
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+async def test_each_call_has_the_head_that_the_sdk_as_it_comes_writes(name: str) -> None:
+    async with upstream(http(200, ANSWERS[name])) as provider, adapter_of(name, provider.url) as adapter:
+        for text in ("one", "two", "and a third one"):
+            await ask(adapter, messages=(Message("user", text),))
+        async with SDKS[name](provider.url) as sdk:
+            await sdk.post(PATHS[name], cast_to=httpx2.Response, body={"messages": []})
+    *ours, as_it_comes = map(parts_of, provider.heads)
+    assert ours == [as_it_comes] * 3
+    assert all("accept-encoding: identity\r\n" in head for head in provider.heads[:3])
+    assert [json.dumps(body).count("and a third one") for body in provider.bodies] == [0, 0, 1, 0]
 
 
 # --- What was never sent is never billed

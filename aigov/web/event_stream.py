@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
 
 from django.http import StreamingHttpResponse
 
-from aigov.web.body_limit import Receive
+from aigov.web.body_limit import Receive, Send
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
@@ -36,9 +38,10 @@ class EventStream(StreamingHttpResponse):
 
 
 class ClientWatch:
-    """Cancels the task that serves a request once its client goes away.
+    """Cancels the task that serves a request once its client goes away; used as a context around serving it.
 
-    One for each request; it costs a task only where `start` was called.
+    One for each request; it costs a task only where `start` was called. That the client has gone is a good
+    end of the block.
 
     Args:
         receive: what the server says about the client, its body being read.
@@ -55,9 +58,18 @@ class ClientWatch:
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen(asyncio.current_task()))
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         if self._listening is not None:
             self._listening.cancel()
+        if not self.gone or not isinstance(error, asyncio.CancelledError):
+            return False
+        serving = asyncio.current_task()
+        return serving is not None and serving.uncancel() <= 0
 
     async def _listen(self, serving: "asyncio.Task[Any] | None") -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -65,6 +77,19 @@ class ClientWatch:
         self.gone = True
         if serving is not None:
             serving.cancel()
+
+
+async def send_events(response: EventStream, send: Send) -> None:
+    """Sends the stream, and leaves it, however that ends."""
+    headers = [(name.encode("ascii"), value.encode("latin1")) for name, value in response.items()]
+    try:
+        async with aclosing(response.events) as events:
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body"})
+    finally:
+        response.leave()
 
 
 def watch_client(request: Any) -> None:

@@ -8,8 +8,6 @@ the hot path. So its addresses have `request_headers` as their only middleware, 
 A plain answer is not cut short by its client's going away; a stream is closed at once.
 """
 
-import asyncio
-from contextlib import aclosing
 from typing import Any
 
 from django.core.exceptions import RequestAborted
@@ -18,7 +16,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.urls import set_script_prefix
 
 from aigov.web.body_limit import Message, Receive, Send
-from aigov.web.event_stream import ClientWatch, EventStream
+from aigov.web.event_stream import ClientWatch, EventStream, send_events
 from aigov.web.middleware import request_headers
 
 #: Async views that neither use the ORM nor sessions.
@@ -41,15 +39,10 @@ class LeanHandler(ASGIHandler):
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))
-        watch = ClientWatch(receive)
         try:
-            await self._serve(scope, body, send, watch)
-        except asyncio.CancelledError:
-            serving = asyncio.current_task()
-            if not watch.gone or serving is None or serving.uncancel() > 0:
-                raise
+            with ClientWatch(receive) as watch:
+                await self._serve(scope, body, send, watch)
         finally:
-            watch.stop()
             body.close()
 
     async def _serve(self, scope: Message, body: Any, send: Send, watch: ClientWatch) -> None:
@@ -66,19 +59,7 @@ class LeanHandler(ASGIHandler):
         await self.send_response(response, send)
 
     async def send_response(self, response: Any, send: Any) -> None:
-        if not isinstance(response, EventStream):
+        if isinstance(response, EventStream):
+            await send_events(response, send)
+        else:
             await super().send_response(response, send)
-            return
-        try:
-            await _send_events(response, send)
-        finally:
-            response.leave()
-
-
-async def _send_events(response: EventStream, send: Send) -> None:
-    headers = [(name.encode("ascii"), value.encode("latin1")) for name, value in response.items()]
-    async with aclosing(response.events) as events:
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        async for event in events:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-    await send({"type": "http.response.body"})

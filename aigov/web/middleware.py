@@ -4,12 +4,14 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 Handler = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+AnyResponse = TypeVar("AnyResponse", bound=HttpResponseBase)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -52,13 +54,13 @@ def request_headers(get_response: Handler) -> Handler:
 
         async def answer(request: HttpRequest) -> HttpResponseBase:
             _receive(request)
-            return _dress(request, await get_response(request))
+            return dress(request, cast(HttpResponseBase, await get_response(request)))
 
         return answer
 
     def answer_sync(request: HttpRequest) -> HttpResponseBase:
         _receive(request)
-        return _dress(request, cast(HttpResponseBase, get_response(request)))
+        return dress(request, cast(HttpResponseBase, get_response(request)))
 
     return answer_sync
 
@@ -70,18 +72,39 @@ def _receive(request: HttpRequest) -> None:
         request.META["CONTENT_LENGTH"] = str(len(request.body))
 
 
-def _dress(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+#: Of every answer to a program; `dress` gives them to the others as well.
+_ALWAYS = {
+    "Content-Security-Policy": STRICT_POLICY,
+    "Permissions-Policy": PERMISSIONS_POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+}
+_ALWAYS_RAW = [(name.lower().encode(), value.encode()) for name, value in _ALWAYS.items()]
+
+
+def dress(request: Any, response: AnyResponse) -> AnyResponse:
+    """Gives `response` the headers of every answer, unless it has its own."""
     headers = response.headers
-    request_id: str = request.request_id  # type: ignore[attr-defined]
-    headers["x-request-id"] = request_id
-    if request.path_info.startswith("/v1/"):
-        headers["request-id"] = request_id  # where Anthropic's client looks
-    admin = request.path_info.startswith("/admin/")
-    headers.setdefault("Content-Security-Policy", ADMIN_POLICY if admin else STRICT_POLICY)
-    headers["Permissions-Policy"] = PERMISSIONS_POLICY
-    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("X-Frame-Options", "DENY")
-    headers.setdefault("Referrer-Policy", "same-origin")
+    for name, value in _own_headers(request).items():
+        headers[name] = value
+    if request.path_info.startswith("/admin/"):
+        headers.setdefault("Content-Security-Policy", ADMIN_POLICY)
+    for name, value in _ALWAYS.items():
+        headers.setdefault(name, value)
     return response
+
+
+def headers_of_all(request: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of every answer to a program, as ASGI has them."""
+    own = [(name.encode(), value.encode()) for name, value in _own_headers(request).items()]
+    return own + _ALWAYS_RAW
+
+
+def _own_headers(request: Any) -> dict[str, str]:
+    request_id: str = request.request_id
+    # `request-id` is where Anthropic's client looks.
+    anthropic = {"request-id": request_id} if request.path_info.startswith("/v1/") else {}
+    return {"x-request-id": request_id, **anthropic}

@@ -7,7 +7,7 @@ import anthropic
 
 from providers.adapters import anthropic_wire, base
 from providers.adapters.anthropic_stream import AnthropicStream
-from providers.adapters.transport import client_options
+from providers.adapters.transport import HEADERS, ProviderClient
 from providers.answers import Asked
 from providers.types import ProviderReply, ProviderRequest
 
@@ -19,14 +19,16 @@ class AnthropicAdapter(base.SdkAdapter):
     sdk_error = anthropic.AnthropicError
 
     def __init__(self, *, api_key: str, base_url: str | None = None) -> None:
+        http_client = ProviderClient()
         client = anthropic.AsyncAnthropic(
             api_key=api_key,
             base_url=base_url or "https://api.anthropic.com",
             max_retries=0,
             open_telemetry=False,
-            http_client=anthropic.DefaultAioHttpClient(**client_options()),
+            default_headers=HEADERS,
+            http_client=http_client,
         )
-        super().__init__(client, logprobs=False)
+        super().__init__(client, http_client, logprobs=False)
 
     def _body(self, request: ProviderRequest, asked: Asked, *, stream: bool) -> dict[str, Any]:
         return anthropic_wire.request_body(request, asked, stream=stream)

@@ -1,8 +1,9 @@
 """One call to a provider over its official SDK: what is the same for all of them.
 
-The SDKs build and sign the request, pool connections and know the errors; their own retries are off, because
-the gateway owns retries, holds and failover. The answer is taken as the raw response: building the SDKs'
-pydantic models costs more than all else on the path.
+The SDKs know the address, sign the request and mark it as theirs; their own retries are off, because the
+gateway owns retries, holds and failover. They write each kind of call once, and the calls that follow have
+the same head: to write it anew, and to build their pydantic models of the answer, costs more than all else on
+the path.
 
 A model that refuses log-probabilities or structured output is asked again without, once, and the process
 remembers it. An error answer is not billed, so this costs time alone.
@@ -15,13 +16,12 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import aiohttp
 import httpx2
 
 from aigov.web.renderers import json_bytes
 from providers.adapters import faults
 from providers.adapters.streaming import UNREADABLE, StreamedAnswer, StreamReading, Timer
-from providers.adapters.transport import CONNECT_TIMEOUT_S, STREAM_HEADERS
+from providers.adapters.transport import CONNECT_TIMEOUT_S, STREAM_HEADERS, Head, ProviderClient, Response
 from providers.answers import Asked, ask
 from providers.errors import CallerError, Malformed, NotSent
 from providers.features import unsupported
@@ -97,10 +97,13 @@ class SdkAdapter(abc.ABC):
     #: What the SDK raises.
     sdk_error: ClassVar[type[Exception]]
 
-    def __init__(self, client: SdkClient, *, logprobs: bool) -> None:
+    def __init__(self, client: SdkClient, http_client: ProviderClient, *, logprobs: bool) -> None:
         # At DEBUG an SDK writes whole requests, prompts included, into the log.
         logging.getLogger(self.name).setLevel(logging.INFO)
         self._client = client
+        self._http_client = http_client
+        #: Of plain and of streamed calls, as the SDK has written it for the first of each.
+        self._heads: dict[bool, Head] = {}
         self._logprobs = logprobs
         self._without_logprobs: set[str] = set()
         self._without_structured: set[str] = set()
@@ -161,9 +164,7 @@ class SdkAdapter(abc.ABC):
     def _streamed(self, request: ProviderRequest, asked: Asked, request_id: str | None) -> StreamedAnswer:
         """What reads the events of a streamed answer."""
 
-    async def _post(
-        self, request: ProviderRequest, timer: Timer, *, stream: bool
-    ) -> tuple[httpx2.Response, Asked]:
+    async def _post(self, request: ProviderRequest, timer: Timer, *, stream: bool) -> tuple[Response, Asked]:
         """The provider's answer, of which only the head has come where it is a stream; and what was asked."""
         asked = self._asked(request, stream=stream)
         content = json_bytes(self._body(request, asked, stream=stream))
@@ -191,7 +192,7 @@ class SdkAdapter(abc.ABC):
             stream=stream,
         )
 
-    async def _send(self, content: bytes, timer: Timer, *, stream: bool) -> httpx2.Response:
+    async def _send(self, content: bytes, timer: Timer, *, stream: bool) -> Response:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
@@ -206,14 +207,25 @@ class SdkAdapter(abc.ABC):
             error.blames_model = error.kind != "connect_timeout"
             raise
 
-    async def _send_once(self, content: bytes, timer: Timer, *, stream: bool) -> httpx2.Response:
+    async def _send_once(self, content: bytes, timer: Timer, *, stream: bool) -> Response:
         if timer.until <= asyncio.get_running_loop().time():
             raise NotSent(f"no time was left to ask {self.name}", provider=self.name, kind="no_time_left")
+        return await self._answer(self._call(content, stream=stream), timer)
+
+    async def _call(self, content: bytes, *, stream: bool) -> Response:
+        """One call. The SDK writes the first one's head, which then serves for all: they differ in their body
+        alone, and to write it anew costs the SDK more than all that aiohttp does."""
+        head = self._heads.get(stream)
+        if head is not None:
+            again = await self._http_client.send_body(head, content, stream=stream)
+            if not 200 <= again.status_code < 300:
+                raise faults.ErrorStatus(again)
+            return again
         options = {"headers": STREAM_HEADERS} if stream else {}
-        call = self._client.post(
+        response: httpx2.Response = await self._client.post(
             self.path, cast_to=httpx2.Response, content=content, stream=stream, options=options
         )
-        response: httpx2.Response = await self._answer(call, timer)
+        self._heads[stream] = Head.of(response.request)
         return response
 
     async def _answer(self, call: Awaitable[T], timer: Timer) -> T:
@@ -223,7 +235,7 @@ class SdkAdapter(abc.ABC):
                 return await call
         except TimeoutError as error:
             raise timer.late(self.name) from error
-        except (self.sdk_error, httpx2.HTTPError, aiohttp.ClientError, faults.AnswerTooLarge) as error:
+        except (self.sdk_error, httpx2.HTTPError, faults.ErrorStatus, faults.AnswerTooLarge) as error:
             raise faults.provider_error(
                 error, provider=self.name, request_id_header=self.request_id_header
             ) from error

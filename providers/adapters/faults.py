@@ -8,10 +8,10 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx2
@@ -31,6 +31,9 @@ from providers.errors import (
     SpendLimitReached,
     TimedOut,
 )
+
+if TYPE_CHECKING:
+    from providers.adapters.transport import Response
 
 RETRY_AFTER_MAX_S = 3_600.0
 #: How much of a provider's message about a refused request is passed on.
@@ -96,6 +99,14 @@ class AnswerTooLarge(Exception):
     """The answer, or one event of a stream, is larger than we read."""
 
 
+class ErrorStatus(Exception):
+    """An answer with an error's status; the SDKs raise one of their own, which has its `response` too."""
+
+    def __init__(self, response: "Response") -> None:
+        super().__init__()
+        self.response = response
+
+
 class ErrorEvent(Exception):
     """The provider says within a stream that it cannot go on.
 
@@ -119,9 +130,9 @@ class ErrorBody:
 
 
 def provider_error(error: Exception, *, provider: str, request_id_header: str) -> ProviderError:
-    """What `error`, raised by an SDK for a call, means."""
+    """What `error`, raised by an SDK or in its place for a call, means."""
     response = getattr(error, "response", None)
-    if isinstance(response, httpx2.Response):
+    if response is not None:
         return error_answer(response, provider=provider, request_id_header=request_id_header)
     return transport_error(error, provider=provider)
 
@@ -150,7 +161,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def error_answer(response: httpx2.Response, *, provider: str, request_id_header: str) -> ErrorAnswer:
+def error_answer(response: "Response", *, provider: str, request_id_header: str) -> ErrorAnswer:
     """What an answer with an error status means; it is never billed."""
     body = error_body(response)
     kind = _kind_of(response.status_code, body)
@@ -201,7 +212,7 @@ def _is_spend_limit(status: int, body: ErrorBody) -> bool:
     return status == 400 and _SPEND_LIMIT_TEXT.search(body.message) is not None
 
 
-def error_body(response: httpx2.Response) -> ErrorBody:
+def error_body(response: "Response") -> ErrorBody:
     """The error object of `response`, with empty fields where it has none."""
     try:
         error = json.loads(response.content)["error"]
@@ -243,7 +254,7 @@ def refuses_structured_output(error: CallerError) -> bool:
     return _STRUCTURED_TEXT.search(error.message) is not None
 
 
-def retry_after_s(headers: httpx2.Headers) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the provider asks to wait: `retry-after-ms`, else `retry-after` (seconds or a date).
 
     In seconds, from 0 to `RETRY_AFTER_MAX_S`; None where it does not say so in a form that can be read.

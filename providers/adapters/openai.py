@@ -7,7 +7,7 @@ import openai
 
 from providers.adapters import base, openai_wire
 from providers.adapters.openai_stream import OpenAIStream
-from providers.adapters.transport import client_options
+from providers.adapters.transport import HEADERS, ProviderClient
 from providers.answers import Asked
 from providers.types import ProviderReply, ProviderRequest
 
@@ -19,13 +19,15 @@ class OpenAIAdapter(base.SdkAdapter):
     sdk_error = openai.OpenAIError
 
     def __init__(self, *, api_key: str, base_url: str | None = None) -> None:
+        http_client = ProviderClient()
         client = openai.AsyncOpenAI(
             api_key=api_key,
             base_url=base_url or "https://api.openai.com/v1",
             max_retries=0,
-            http_client=openai.DefaultAioHttpClient(**client_options()),
+            default_headers=HEADERS,
+            http_client=http_client,
         )
-        super().__init__(client, logprobs=True)
+        super().__init__(client, http_client, logprobs=True)
 
     def _body(self, request: ProviderRequest, asked: Asked, *, stream: bool) -> dict[str, Any]:
         return openai_wire.request_body(request, asked, stream=stream)

@@ -16,6 +16,7 @@ import httpx2
 
 from providers.adapters import faults
 from providers.adapters.sse import EventDecoder
+from providers.adapters.transport import Response
 from providers.errors import Malformed, ProviderError, TimedOut
 from providers.types import Delta, ProviderReply, StreamStart, TextDelta
 
@@ -80,7 +81,7 @@ class StreamReading:
 
     def __init__(
         self,
-        response: httpx2.Response,
+        response: Response,
         answer: StreamedAnswer,
         timer: Timer,
         *,

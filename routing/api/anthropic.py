@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
-from rest_framework.request import Request
 
-from aigov.api import ApiView
 from aigov.errors import GatewayError
 from aigov.organizations.models import Scope
+from aigov.web.direct import DirectView, HttpAnswer, JsonRequest
 from aigov.web.errors import anthropic_body
 from providers.answers import arguments_object
 from providers.types import Delta, FinishReason, StreamStart, TextDelta, ToolCallDelta, Usage
@@ -29,7 +27,7 @@ _STOP_REASONS: dict[FinishReason, str] = {
 }
 
 
-class MessagesView(ApiView):
+class MessagesView(DirectView):
     """Answers as Anthropic's endpoint does, with an `aigov` object and `x-ai-*` headers beside it."""
 
     required_scope = Scope.COMPLETIONS_WRITE
@@ -43,7 +41,7 @@ class MessagesView(ApiView):
             (200, "text/event-stream"): {"type": "string", "description": "With “stream”: true."},
         },
     )
-    async def post(self, request: Request) -> HttpResponseBase:
+    async def post(self, request: JsonRequest) -> HttpAnswer:
         asked = read(MessagesRequest, request.data)
         return await answer(
             request, asked=completion_request(asked, request.headers), face=FACE, streamed=asked.stream

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from pydantic import Field
 from rest_framework import serializers
@@ -14,6 +13,7 @@ from aigov.api import ApiView
 from aigov.errors import BadRequest, GatewayError
 from aigov.organizations.models import Scope
 from aigov.organizations.principals import Principal
+from aigov.web.direct import DirectView, HttpAnswer, JsonRequest
 from aigov.web.errors import openai_body
 from providers.types import Delta, Message, Prompt, StreamStart, TextDelta
 from routing import decisions
@@ -93,7 +93,7 @@ class CompletionSerializer(serializers.Serializer[Any]):
     request_id = serializers.CharField()
 
 
-class CompletionsView(ApiView):
+class CompletionsView(DirectView):
     """Small model first; the large one where the small is not sure enough and the budget allows."""
 
     required_scope = Scope.COMPLETIONS_WRITE
@@ -107,7 +107,7 @@ class CompletionsView(ApiView):
             (200, "text/event-stream"): {"type": "string", "description": "With “stream”: true."},
         },
     )
-    async def post(self, request: Request) -> HttpResponseBase:
+    async def post(self, request: JsonRequest) -> HttpAnswer:
         asked = read(NativeRequest, request.data)
         return await answer(request, asked=completion_request(asked), face=FACE, streamed=asked.stream)
 

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
-from rest_framework.request import Request
 
-from aigov.api import ApiView
 from aigov.errors import GatewayError
 from aigov.organizations.models import Scope
+from aigov.web.direct import DirectView, HttpAnswer, JsonRequest
 from aigov.web.errors import openai_body
 from aigov.web.renderers import json_bytes
 from providers.types import Delta, StreamStart, TextDelta, ToolCall, ToolCallDelta, Usage
@@ -25,7 +23,7 @@ DONE = b"data: [DONE]\n\n"
 _ALWAYS = {"service_tier": "default", "system_fingerprint": None}
 
 
-class ChatCompletionsView(ApiView):
+class ChatCompletionsView(DirectView):
     """Answers as OpenAI's endpoint does, with an `aigov` object and `x-ai-*` headers beside it."""
 
     required_scope = Scope.COMPLETIONS_WRITE
@@ -39,7 +37,7 @@ class ChatCompletionsView(ApiView):
             (200, "text/event-stream"): {"type": "string", "description": "With “stream”: true."},
         },
     )
-    async def post(self, request: Request) -> HttpResponseBase:
+    async def post(self, request: JsonRequest) -> HttpAnswer:
         asked = read(ChatCompletionRequest, request.data)
         face = OpenAIFace(
             include_usage=asked.stream_options is not None and asked.stream_options.include_usage

@@ -6,14 +6,10 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
-from django.http import HttpResponse
-from django.http.response import HttpResponseBase
-from rest_framework.request import Request
-
 from aigov import background
 from aigov.errors import GatewayError
-from aigov.organizations.principals import Principal
 from aigov.web import idempotency, limits
+from aigov.web.direct import HttpAnswer, JsonRequest, Whole
 from aigov.web.errors import error_response, gateway_error, request_id_of
 from aigov.web.event_stream import CONTENT_TYPE, EventStream, watch_client
 from aigov.web.idempotency import UNCLAIMED, Claim, Replay
@@ -62,15 +58,13 @@ class Face(Protocol):
         ...
 
 
-async def answer(
-    request: Request, *, asked: CompletionRequest, face: Face, streamed: bool
-) -> HttpResponseBase:
+async def answer(request: JsonRequest, *, asked: CompletionRequest, face: Face, streamed: bool) -> HttpAnswer:
     """The answer to `asked` in the format of `face`.
 
     Raises:
         GatewayError: there is none; of a stream as long as nothing was sent.
     """
-    principal: Principal = request.auth  # type: ignore[assignment]
+    principal = request.auth
     key = idempotency.key_of(request.headers)
     async with AsyncExitStack() as until_the_work_begins:
         slot = until_the_work_begins.enter_context(await limits.admit(principal))
@@ -81,7 +75,7 @@ async def answer(
             body=repr(asked).encode() if key else b"",
         )
         if isinstance(claim, Replay):
-            return HttpResponse(claim.body, status=claim.status, headers={**claim.headers, **slot.headers})
+            return Whole(claim.status, {**claim.headers, **slot.headers}, claim.body)
         await until_the_work_begins.enter_async_context(claim)
         course = await Course.begin(
             principal=principal,
@@ -96,10 +90,10 @@ async def answer(
     if streamed:
         return await _stream(request, Live(course, work), face, slot.headers)
     whole = _whole(face, await asyncio.shield(work))
-    return HttpResponse(whole.body, headers={**whole.headers, **slot.headers})
+    return replace(whole, headers={**whole.headers, **slot.headers})
 
 
-async def _work(request: Request, course: Course, face: Face, claim: Claim, slot: Slot) -> Completion:
+async def _work(request: JsonRequest, course: Course, face: Face, claim: Claim, slot: Slot) -> Completion:
     """Everything that is done for a request, whether or not its client is still there."""
     with slot:
         async with claim:
@@ -114,7 +108,7 @@ async def _work(request: Request, course: Course, face: Face, claim: Claim, slot
             return completion
 
 
-async def _keep_error(request: Request, course: Course, claim: Claim, error: Exception) -> None:
+async def _keep_error(request: JsonRequest, course: Course, claim: Claim, error: Exception) -> None:
     """Keeps the error as the answer, where a repetition would only cost again."""
     if claim is UNCLAIMED:
         return
@@ -124,16 +118,16 @@ async def _keep_error(request: Request, course: Course, claim: Claim, error: Exc
         await claim.finish(status=response.status_code, headers=dict(response.items()), body=response.content)
 
 
-def _whole(face: Face, completion: Completion) -> Replay:
+def _whole(face: Face, completion: Completion) -> Whole:
     """A finished completion in the format of `face`: as one body, or as all the events of a stream."""
     headers = headers_of(completion)
     if completion.course.listener is None:
-        return Replay(200, {"content-type": JSON, **headers}, json_bytes(face.body(completion)))
+        return Whole(200, {"content-type": JSON, **headers}, json_bytes(face.body(completion)))
     answer = completion.answer
     frames = face.frames(completion.course, StreamStart(answer.model, answer.usage))
     deltas = list(pieces(answer))
     events = (frames.begin(deltas[0] if deltas else None), *map(frames.delta, deltas), frames.end(completion))
-    return Replay(200, {"content-type": CONTENT_TYPE, **headers}, b"".join(events))
+    return Whole(200, {"content-type": CONTENT_TYPE, **headers}, b"".join(events))
 
 
 def event(name: str, data: Any) -> bytes:
@@ -141,7 +135,7 @@ def event(name: str, data: Any) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), json_bytes(data))
 
 
-async def _stream(request: Request, live: Live, face: Face, headers: Mapping[str, str]) -> EventStream:
+async def _stream(request: JsonRequest, live: Live, face: Face, headers: Mapping[str, str]) -> EventStream:
     try:
         watch_client(request)
         start = await live.begin()
@@ -158,7 +152,7 @@ def _named_as_asked(course: Course, start: StreamStart) -> StreamStart:
     return replace(start, model=course.attempts[-1].candidate.model) if course.has_begun else start
 
 
-async def _events(request: Request, live: Live, frames: Frames) -> AsyncGenerator[bytes, None]:
+async def _events(request: JsonRequest, live: Live, frames: Frames) -> AsyncGenerator[bytes, None]:
     try:
         deltas = live.deltas()
         first = await anext(deltas, None)

@@ -6,7 +6,7 @@ model says of itself. A signal that is not there is None, never a number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import exp
 from typing import Any
 
@@ -46,7 +46,7 @@ class Signals:
     verbalized: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 def signals_of(
@@ -89,35 +89,31 @@ def label_probability(tokens: Sequence[Token], labels: Sequence[str], chosen: st
     Π Σ p(alternatives → chosen) / Σ p(alternatives → labels). None where no alternative leads anywhere.
     """
     probability, text = 1.0, ""
+    plain = {label: label.casefold() for label in labels}
     for token in tokens:
-        alive = [label for label in labels if _leads_to(text, label)]
-        if alive == [chosen] and text.strip():
+        alive = {label: plain[label] for label in _led_to(text, plain)}
+        if list(alive) == [chosen] and text.strip():
             break
-        alternatives = dict(token.top) | {token.text: token.logprob}
-        mass = {
-            label: sum(exp(lp) for other, lp in alternatives.items() if _leads_to(text + other, label))
-            for label in alive
-        }
-        reachable = _mass_of_any(alternatives, text, alive)
-        if reachable <= 0 or chosen not in mass:
+        if chosen not in alive:
             return None
-        probability *= mass[chosen] / reachable
+        mass = reachable = 0.0
+        for other, logprob in (dict(token.top) | {token.text: token.logprob}).items():
+            if reached := _led_to(text + other, alive):
+                reachable += exp(logprob)
+                mass += exp(logprob) if chosen in reached else 0.0
+        if reachable <= 0:
+            return None
+        probability *= mass / reachable
         text += token.text
     return min(probability, 1.0) if text.strip() else None
 
 
-def _mass_of_any(alternatives: Mapping[str, float], text: str, labels: Sequence[str]) -> float:
-    return sum(
-        exp(logprob)
-        for other, logprob in alternatives.items()
-        if any(_leads_to(text + other, label) for label in labels)
-    )
-
-
-def _leads_to(text: str, label: str) -> bool:
-    """Whether an answer that begins with `text` can be `label`, perhaps with punctuation after it."""
-    text, label = text.lstrip(_LABEL_TRIMMINGS).casefold(), label.casefold()
-    return label.startswith(text) or text.rstrip(_LABEL_TRIMMINGS) == label
+def _led_to(text: str, labels: Mapping[str, str]) -> list[str]:
+    """Which labels (each with itself without case) an answer that begins with `text` can be, perhaps with
+    punctuation after them."""
+    begun = text.lstrip(_LABEL_TRIMMINGS).casefold()
+    whole = begun.rstrip(_LABEL_TRIMMINGS)
+    return [label for label, plain in labels.items() if plain.startswith(begun) or plain == whole]
 
 
 def _margin(token: Token) -> float | None:
