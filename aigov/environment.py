@@ -119,6 +119,17 @@ class Environment:
         found = {provider: self._provider(provider.upper()) for provider in PROVIDER_NAMES}
         return {provider: settings for provider, settings in found.items() if settings}
 
+    def billing(self) -> dict[str, dict[str, str | None]]:
+        """The providers whose bills can be read: `admin_key`, and `base_url` (None: the provider's own)."""
+        found = {
+            provider: {
+                "admin_key": self.given(f"{provider.upper()}_ADMIN_KEY"),
+                "base_url": self.given(f"{provider.upper()}_BASE_URL"),
+            }
+            for provider in PROVIDER_NAMES
+        }
+        return {provider: settings for provider, settings in found.items() if settings["admin_key"]}
+
     def _provider(self, prefix: str) -> dict[str, str | None] | None:
         api_key, base_url = self.given(f"{prefix}_API_KEY"), self.given(f"{prefix}_BASE_URL")
         if base_url and not api_key:
