@@ -5,7 +5,7 @@ alerts are raised for.
 from django.utils.translation import gettext_lazy as _
 
 from aigov.registry.keys import Key, register
-from budgets import accounts
+from budgets import accounts, reconciliation
 
 MONTHLY_CAP = Key(
     name=accounts.MONTHLY_CAP,
@@ -73,11 +73,28 @@ PROVIDER_DOWN_AFTER = Key(
     default="PT5M",
     description=_("For how long a provider's model must have failed until an alert is raised."),
 )
+RECONCILIATION_RATIO = Key(
+    name=reconciliation.TOLERANCE_RATIO,
+    type="number",
+    scopes=("global",),
+    default=0.01,
+    schema={"minimum": 0, "maximum": 0.5},
+    description=_("Up to which part of a provider's bill a difference to the ledger counts as none."),
+)
+RECONCILIATION_USD = Key(
+    name=reconciliation.TOLERANCE_USD,
+    type="number",
+    scopes=("global",),
+    default=0,
+    schema={"minimum": 0, "maximum": 1000},
+    description=_("Up to how many US dollars a month a difference to a provider's bill counts as none."),
+)
 
 
 def register_keys() -> None:
     for key in (
         *(MONTHLY_CAP, USER_MONTHLY_CAP, USE_CASE_MONTHLY_CAPS, ALERT_THRESHOLDS, PROVIDER_DOWN_AFTER),
         *(UNUSUAL_DAY_SCORE, UNUSUAL_DAY_AMOUNT, UNUSUAL_DAY_DAYS),
+        *(RECONCILIATION_RATIO, RECONCILIATION_USD),
     ):
         register(key)

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from budgets import accounts, ledger
+from budgets import accounts, bill_watch, ledger
 from budgets.alerts import deliveries, evaluation
 
 
@@ -34,3 +34,9 @@ def evaluate_days() -> None:
 def deliver_alerts() -> int:
     """Brings alerts to people; every 15 s."""
     return deliveries.deliver_due()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def import_bills() -> None:
+    """Reads the bills of the last days, and looks whether they agree with the ledger; twice a day."""
+    bill_watch.import_last_days()

@@ -47,6 +47,11 @@ def gpt_call(days_ago: float = 1, **more: Any) -> dict[str, Any]:
     return {"provider": "openai", "model": "gpt-4o-mini", "at": at, "usage": usage, **more}
 
 
+def claude_call(**more: Any) -> dict[str, Any]:
+    at = TODAY_S - DAY_S
+    return {"provider": "anthropic", "model": "claude-haiku-4-5", "at": at, "usage": CLAUDE_USAGE, **more}
+
+
 def costs(client: openai.OpenAI, **more: Any) -> list[tuple[int, str | None, float]]:
     page = client.admin.organization.usage.costs(
         start_time=TODAY_S - 3 * DAY_S, group_by=["line_item"], limit=180, **more
@@ -80,8 +85,7 @@ def test_a_call_that_was_answered_stands_on_the_bill(gpt: openai.OpenAI, gpt_adm
 
 
 def test_each_kind_of_tokens_is_a_line(control: httpx2.Client, url: str) -> None:
-    call = {"provider": "anthropic", "model": "claude-haiku-4-5", "at": TODAY_S - DAY_S, "usage": CLAUDE_USAGE}
-    add(control, call, call)
+    add(control, claude_call(), claude_call())
     [line] = [one for one in cost_report(url, group_by=["description"])["data"] if one["results"]]
     # Dollars per million tokens: 1, 0.10 read, 1.25 and 2 written, 5 out; the report has cents.
     assert line["starting_at"] == day(1).replace("+00:00", "Z")
@@ -107,8 +111,7 @@ def test_service_tiers_and_long_prompts_have_lines_of_their_own(
     assert found["gpt-5.4, input, long context"] == exact.input_price
     assert found["gpt-5.4, output, long context"] == exact.output_price
     assert found["batch | gpt-4o-mini-2024-07-18, output"] == Decimal("0.000015")
-    claude = {"provider": "anthropic", "model": "claude-haiku-4-5", "at": TODAY_S, "usage": CLAUDE_USAGE}
-    add(control, {**claude, "service_tier": "priority"})
+    add(control, claude_call(service_tier="priority"))
     assert not any(one["results"] for one in cost_report(url)["data"])
 
 
@@ -131,7 +134,8 @@ def test_pages_join_into_the_whole(control: httpx2.Client, gpt_admin: openai.Ope
     assert days == [start + number * DAY_S for number in range(1, 41)]
     first = cost_report(url, limit=1)
     assert first["has_more"]
-    assert cost_report(url, limit=1, page=first["next_page"])["data"][0]["starting_at"].startswith(day(2)[:10])
+    [second] = cost_report(url, limit=1, page=first["next_page"])["data"]
+    assert second["starting_at"].startswith(day(2)[:10])
 
 
 def test_usage_is_reported_by_the_hour(control: httpx2.Client, gpt_admin: openai.OpenAI, url: str) -> None:

@@ -10,6 +10,13 @@ from budgets.models.alerts import (
     Severity,
 )
 from budgets.models.approvals import ApprovalRequest, RequestKind, RequestState
+from budgets.models.bills import (
+    AcceptedDifference,
+    BillDay,
+    BillImport,
+    BillLine,
+    BillSource,
+)
 from budgets.models.books import (
     BudgetAccount,
     CostRecord,
@@ -25,7 +32,12 @@ __all__ = [
     "AlertDelivery",
     "AlertDestination",
     "AlertKind",
+    "AcceptedDifference",
     "ApprovalRequest",
+    "BillDay",
+    "BillImport",
+    "BillLine",
+    "BillSource",
     "BudgetAccount",
     "Channel",
     "CostRecord",

@@ -4,6 +4,7 @@ Only `budgets.ledger` writes the money columns. What must always be true of them
 CHECKs, unique constraints, and triggers that forbid changing a cost record.
 """
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -205,6 +206,8 @@ class CostRecord(Charged):
             models.Index(fields=["organization", "month", "created_at"], name="cost_record_by_month"),
             models.Index(fields=["completion_id"], name="cost_record_by_completion"),
             models.Index(fields=["created_at"], condition=Q(overrun=True), name="cost_record_overrun"),
+            # Rows come in the order of time, so this small index finds a span of days of all organizations.
+            BrinIndex(fields=["created_at"], name="cost_record_by_time", autosummarize=True),
         ]
 
     def __str__(self) -> str:
