@@ -14,7 +14,7 @@ from django.db import connection
 from aigov import clock
 from aigov.organizations.models import Organization
 from budgets.accounts import open_month
-from budgets.fx import Rate, to_eur
+from budgets.fx import FxTable, Rate, to_eur
 from budgets.models import BillDay, BillImport, BillLine, BillSource, FxRate
 from providers.models import Price
 from providers.price_book import price_row
@@ -144,15 +144,16 @@ def charge(calls: Sequence[Call], *, estimated: bool = False) -> Decimal:
 
     The ledger writes the present instant, so the rows are written here; its function moves the accounts.
     """
-    book, rates = price_book(), sorted(FxRate.objects.all(), key=lambda rate: (rate.valid_from, rate.pk))
+    book, rates = price_book(), FxTable(Rate(*row) for row in _RATES.all())
+    for organization, month in {(call.organization, call.month) for call in calls}:
+        open_month(organization=organization, month=month)
     total = Decimal(0)
     with connection.cursor() as cursor:
         for call in calls:
             price = book.at(call.provider, call.model, call.service_tier, call.at)
-            rate = [rate for rate in rates if rate.valid_from <= call.at.date()][-1]
+            rate = rates.on(call.at.date())
             usd = true_cost_usd(price, call.usage)
-            eur = to_eur(usd, Rate(rate.pk, rate.valid_from, rate.eur_per_unit))
-            open_month(organization=call.organization, month=call.month)
+            eur = to_eur(usd, rate)
             cursor.execute(
                 _CHARGE,
                 (
@@ -162,10 +163,10 @@ def charge(calls: Sequence[Call], *, estimated: bool = False) -> Decimal:
                         call.provider,
                         call.model,
                         price.id,
-                        rate.pk,
+                        rate.id,
                         uuid4(),
                     ),
-                    *(call.at, eur, eur, usd, rate.eur_per_unit, estimated, call.service_tier),
+                    *(call.at, eur, eur, usd, rate.eur_per_usd, estimated, call.service_tier),
                 ),
             )
             cursor.execute(
@@ -175,6 +176,7 @@ def charge(calls: Sequence[Call], *, estimated: bool = False) -> Decimal:
     return total
 
 
+_RATES = FxRate.objects.values_list("id", "valid_from", "eur_per_unit")
 _CHARGE = """
 INSERT INTO ai_costs (
     organization_id, month, "user", use_case, completion_id, attempt, purpose, provider, model, tier,

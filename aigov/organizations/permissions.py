@@ -4,6 +4,9 @@ The table below is the whole truth: Django's own groups and per-person permissio
 what a role may do with a kind of thing; with which of these things, `organizations_of` and
 `organizations_where` say, and every list in the admin is filtered by them. What belongs to no organization
 (prices, exchange rates, people) is changed by operators alone, who may do everything.
+
+The providers' bills are sums over all organizations, and would tell of the others to whoever knows their own.
+So they are for operators, and for those who hold such a role in every organization there is (`PLATFORM`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,7 +16,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Model, QuerySet
 
-from aigov.organizations.models import Organization, Role, User
+from aigov.organizations.models import Member, Organization, Role, User
 
 AnyUser = User | AnonymousUser
 
@@ -50,6 +53,12 @@ TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
     },
 }
 
+#: What may be done with the whole platform's figures → the roles that, held everywhere, allow it.
+PLATFORM: Mapping[str, frozenset[str]] = {
+    "budgets.view_billday": frozenset({Role.AUDITOR, Role.FINANCE, Role.ADMIN}),
+    "budgets.change_billday": frozenset({Role.FINANCE, Role.ADMIN}),
+}
+
 
 def permissions_of(role: str) -> frozenset[str]:
     """Django's names of what `role` may do, such as `budgets.change_budgetaccount`."""
@@ -83,6 +92,11 @@ class RoleBackend(ModelBackend):
     Asked about one thing (`obj`), only the role in that thing's organization counts.
     """
 
+    def has_perm(self, user_obj: AnyUser, perm: str, obj: Any = None) -> bool:
+        if perm in PLATFORM:
+            return isinstance(user_obj, User) and user_obj.is_active and _holds_everywhere(user_obj, perm)
+        return super().has_perm(user_obj, perm, obj)
+
     def get_user_permissions(self, user_obj: Any, obj: Model | None = None) -> set[str]:
         roles = _roles_of(user_obj)
         if obj is not None:
@@ -105,6 +119,19 @@ def _roles_of(user: AnyUser) -> Collection[tuple[int, str]]:
         known = list(user.memberships.values_list("organization_id", "role"))
         user._roles = known  # type: ignore[attr-defined]
     return known
+
+
+def _holds_everywhere(user: User, permission: str) -> bool:
+    """Whether the person has a role for it in every organization; asked of the database once a request."""
+    known: dict[str, bool] = user.__dict__.setdefault("_platform", {})
+    if permission not in known:
+        roles = PLATFORM[permission]
+        own = Member.objects.filter(user=user, role__in=roles).values("organization")
+        known[permission] = (
+            any(role in roles for _organization, role in _roles_of(user))
+            and not Organization.objects.exclude(pk__in=own).exists()
+        )
+    return known[permission]
 
 
 def _home_of(thing: Model) -> Any:

@@ -17,6 +17,7 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
             (_("Months' budgets"), "budgets.budgetaccount", "account_balance_wallet"),
             (_("Cost records"), "budgets.costrecord", "receipt_long"),
             (_("Open holds"), "budgets.hold", "hourglass_top"),
+            (_("Reconciliation"), "budgets.billday", "balance", "reconciliation"),
             (_("Alerts"), "budgets.alert", "notifications"),
             (_("Destinations of alerts"), "budgets.alertdestination", "alternate_email"),
             (_("Deliveries of alerts"), "budgets.alertdelivery", "outgoing_mail"),
