@@ -13,7 +13,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import (
-    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminFileFieldWidget,
     UnfoldBooleanWidget,
 )
@@ -54,7 +54,7 @@ DAYS_SHOWN = 100
 
 class ProvidersForm(forms.Form):
     providers = forms.MultipleChoiceField(
-        label=gettext_lazy("Provider"), widget=UnfoldAdminCheckboxSelectMultiple
+        label=gettext_lazy("Provider"), widget=UnfoldAdminCheckboxSelectMultipleWidget
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -132,7 +132,7 @@ class FileForm(forms.Form):
 def file_page(request: HttpRequest) -> HttpResponse:
     """Takes a file; what it would change is shown on the next page, before anything is imported."""
     check(request, CHANGE)
-    form = FileForm(request.POST or None, request.FILES or None)
+    form = FileForm(request.POST, request.FILES) if request.method == "POST" else FileForm()
     if request.method == "POST" and form.is_valid():
         file = form.cleaned_data["file"]
         try:
@@ -169,7 +169,7 @@ def confirm_page(request: HttpRequest, import_id: int) -> HttpResponse:
     if found is None:
         raise Http404
     kept, said = found
-    form = ConfirmForm(request.POST or None)
+    form = ConfirmForm(request.POST) if request.method == "POST" else ConfirmForm()
     if not said.errors:
         del form.fields["without_errors"]
     if request.method == "POST" and form.is_valid():

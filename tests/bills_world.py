@@ -14,8 +14,10 @@ from django.db import connection
 from aigov import clock
 from aigov.organizations.models import Organization
 from budgets.accounts import open_month
+from budgets.bills import import_from_provider
 from budgets.fx import FxTable, Rate, to_eur
 from budgets.models import BillDay, BillImport, BillLine, BillSource, FxRate
+from budgets.reconciliation import deltas, edges, is_reconciled
 from providers.models import Price
 from providers.price_book import price_row
 from providers.pricing import PriceBook, Unpriced, true_cost_usd
@@ -26,14 +28,20 @@ MODELS = {
     "anthropic": ("claude-haiku-4-5", "claude-sonnet-4-5"),
 }
 TIERS = {"openai": ("standard", "standard", "batch", "flex"), "anthropic": ("standard", "batch")}
-#: Tests share a database, and bills have no organization: so each takes months of its own.
-_months: Iterator[date] = iter([date(2023 + number // 12, number % 12 + 1, 1) for number in range(36)])
+#: Tests share a database, and bills have no organization: so each takes a month of its own, with prices.
+_months: Iterator[date] = iter([date(2020 + number // 12, number % 12 + 1, 1) for number in range(1, 48)])
 
 
 def own_month() -> date:
-    month = next(_months)
-    next(_months)  # what lies at its edge is no other test's either
-    return month
+    return next(_months)
+
+
+ZONES = ("Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati")
+MARCH, APRIL = date(2024, 3, 1), date(2024, 4, 1)
+#: A line of OpenAI's bill has no more digits than a float.
+EXACT = Decimal("1e-9")
+
+Maker = Callable[..., Organization]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,55 @@ def add_to_bill(control: httpx2.Client, calls: Sequence[Call]) -> None:
         control.post("/sandbox/usage", json=told).raise_for_status()
 
 
+def import_bills(first: date, last: date) -> None:
+    for provider in ("openai", "anthropic"):
+        import_from_provider(provider=provider, first=first, last=last, acting="the tests")
+
+
+# --- Mock billing
+
+
+def play_the_turn(number: int, make_organization: Maker, control: httpx2.Client) -> Decimal:
+    """Calls in March and April 2024, a third of them at the turn, on the bill and in the ledger; their cost.
+
+    March ends with the change to summer time in Berlin, an hour before its month ends there.
+    """
+    chances = random.Random(20240331)
+    organizations = [make_organization(time_zone=zone) for zone in ZONES]
+    random_rates(chances, MARCH - timedelta(days=2), 65)
+    first, turn, last = (datetime(2024, month, 1, tzinfo=UTC) for month in (3, 4, 5))
+    at_the_turn = number // 3
+    calls = [
+        *random_calls(chances, number - at_the_turn, organizations, first, last),
+        *random_calls(
+            chances, at_the_turn, organizations, turn - timedelta(hours=36), turn + timedelta(hours=36)
+        ),
+    ]
+    add_to_bill(control, calls)
+    for month in (MARCH, APRIL):
+        import_bills(month, clock.next_month(month) - timedelta(days=1))
+    return charge(calls)
+
+
+def check_the_turn(cost_usd: Decimal) -> None:
+    """The ledger and the bill are one, down to each model and day, and so are the months in any zone."""
+    months = {month: deltas(month) for month in (MARCH, APRIL)}
+    everything = [found for month in months.values() for found in month]
+    assert len(everything) == 4
+    assert abs(sum(found.total.bill_usd for found in everything) - cost_usd) < EXACT
+    for found in everything:
+        assert found.state == "reconciled" and all(part.calls for part in found.models.values())
+        for part in (found.total, *found.models.values(), *(day.total for day in found.days)):
+            assert abs(part.delta_usd) < EXACT
+            assert part.bill_eur - part.ledger_eur == part.delta_eur
+    for month, providers in months.items():
+        shown = edges(month, providers)
+        assert shown.of_other_utc_months > 0 and shown.of_other_local_months > 0
+        assert shown.not_compared == shown.corrections == 0
+        assert shown.compared == sum(found.total.ledger_eur for found in providers)
+        assert is_reconciled(month)
+
+
 def call_at(organization: Organization, at: datetime, **more: Any) -> Call:
     """A call of a thousand tokens in and ten thousand out at gpt-4o: 0.1025 dollars."""
     usage = Usage(input_total=1_000, output_total=10_000)
@@ -222,6 +279,3 @@ def bill(
     for model, amount in amounts.items():
         BillLine.objects.create(bill_day=row, model=model, description=f"{model}, output", amount_usd=amount)
     return row
-
-
-Maker = Callable[..., Organization]

@@ -14,9 +14,9 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Model, QuerySet
+from django.db.models import Count, Model, QuerySet, Subquery, Value
 
-from aigov.organizations.models import Member, Organization, Role, User
+from aigov.organizations.models import Organization, Role, User
 
 AnyUser = User | AnonymousUser
 
@@ -86,6 +86,16 @@ def organizations_where(user: AnyUser, roles: Iterable[str]) -> QuerySet[Organiz
     return Organization.objects.filter(members__user=user, members__role__in=list(roles))
 
 
+#: How many there are, asked in the query for a person's roles.
+_ALL_ORGANIZATIONS = Subquery(
+    Organization.objects.order_by()
+    .annotate(one=Value(1))
+    .values("one")
+    .annotate(count=Count("pk"))
+    .values("count")
+)
+
+
 class RoleBackend(ModelBackend):
     """Logs people in by e-mail and password, and lets them do what their roles allow.
 
@@ -116,22 +126,19 @@ def _roles_of(user: AnyUser) -> Collection[tuple[int, str]]:
     known: list[tuple[int, str]] | None = getattr(user, "_roles", None)
     if known is None:
         # Kept on the person as long as the request lives: the admin asks dozens of times for a page.
-        known = list(user.memberships.values_list("organization_id", "role"))
+        rows = list(user.memberships.values_list("organization_id", "role", _ALL_ORGANIZATIONS))
+        known = [(organization, role) for organization, role, _all in rows]
         user._roles = known  # type: ignore[attr-defined]
+        user._organizations_count = rows[0][2] if rows else None  # type: ignore[attr-defined]
     return known
 
 
 def _holds_everywhere(user: User, permission: str) -> bool:
-    """Whether the person has a role for it in every organization; asked of the database once a request."""
-    known: dict[str, bool] = user.__dict__.setdefault("_platform", {})
-    if permission not in known:
-        roles = PLATFORM[permission]
-        own = Member.objects.filter(user=user, role__in=roles).values("organization")
-        known[permission] = (
-            any(role in roles for _organization, role in _roles_of(user))
-            and not Organization.objects.exclude(pk__in=own).exists()
-        )
-    return known[permission]
+    """Whether the person has a role for it in every organization."""
+    roles = PLATFORM[permission]
+    held = {organization for organization, role in _roles_of(user) if role in roles}
+    count: int | None = user._organizations_count  # type: ignore[attr-defined]
+    return len(held) == count
 
 
 def _home_of(thing: Model) -> Any:
