@@ -81,6 +81,11 @@ def check(request: HttpRequest, permission: str) -> None:
         raise PermissionDenied
 
 
+def provider_name(provider: str) -> str:
+    """How people call it; one that has no name here, as the ledger does."""
+    return str(dict(ProviderName.choices).get(provider, provider))
+
+
 def month_in(text: str) -> date:
     """The first day of a month such as `2026-11`; raises Http404."""
     try:
@@ -146,7 +151,7 @@ def _months(chosen: date) -> list[dict[str, Any]]:
 
 def _provider_row(found: ProviderMonth) -> dict[str, Any]:
     return {
-        "name": ProviderName(found.provider).label,
+        "name": provider_name(found.provider),
         "address": address_of(found.month, found.provider),
         **amounts(found.total),
         **state_label(found),
@@ -234,7 +239,6 @@ def provider_page(request: HttpRequest, month: str, provider: str) -> HttpRespon
     """A provider's month by model and by day; a day's models where one is chosen."""
     check(request, VIEW)
     found = _found(month, provider)
-    label = ProviderName(provider).label
     context = {
         **amounts(found.total),
         **state_label(found),
@@ -250,7 +254,10 @@ def provider_page(request: HttpRequest, month: str, provider: str) -> HttpRespon
         "left_out": (*LEFT_OUT.get(provider, ()), *LEFT_OUT_BY_ALL),
         "actions": _actions(found) if person(request).has_perm(CHANGE) else [],
     }
-    title = _("%(provider)s, %(month)s") % {"provider": label, "month": month_text(found.month)}
+    title = _("%(provider)s, %(month)s") % {
+        "provider": provider_name(provider),
+        "month": month_text(found.month),
+    }
     return page(request, "provider.html", title, **context)
 
 

@@ -407,7 +407,7 @@ def _span(month: date) -> dict[str, Any]:
 
 #: Calls as they are compared: of a day whose bill is known, until when it is; else of the days that are over.
 _COMPARED = """
-    c.corrects_id IS NULL AND c.request_id IS NULL
+    c.corrects_id IS NULL AND c.request_id IS NULL AND c.provider <> ''
     AND c.created_at < CASE WHEN b.id IS NULL THEN %(today)s ELSE b.covers_until END
 """
 _WITH_BILL_DAY = """
@@ -431,8 +431,8 @@ WITH calls AS (
            c.cost_eur, 0, 0
     FROM calls e JOIN ai_costs c ON c.corrects_id = e.id WHERE c.reason <> 'late_answer'
 )
-SELECT provider, (created_at AT TIME ZONE 'UTC')::date, model, sum(calls_usd), sum(calls_eur),
-       sum(corrections_usd), sum(corrections_eur), sum(estimated_usd), sum(calls)::bigint
+SELECT provider, (created_at AT TIME ZONE 'UTC')::date, model, coalesce(sum(calls_usd), 0), sum(calls_eur),
+       sum(corrections_usd), sum(corrections_eur), coalesce(sum(estimated_usd), 0), sum(calls)::bigint
 FROM entries GROUP BY 1, 2, 3
 """
 _MONTH_WIDE = """

@@ -38,5 +38,5 @@ def deliver_alerts() -> int:
 
 @shared_task  # type: ignore[untyped-decorator]
 def import_bills() -> None:
-    """Reads the bills of the last days, and looks whether they agree with the ledger; twice a day."""
-    bill_watch.import_last_days()
+    """Reads the bills of the last days, and raises alerts where they differ from the ledger; twice a day."""
+    bill_watch.watch()

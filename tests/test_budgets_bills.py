@@ -162,6 +162,7 @@ def test_the_last_days_are_read_of_whoever_can_be_asked(
 ) -> None:
     settings.BILLING = {"anthropic": ("wrong", url), "openai": ("sk-admin-1", f"{url}/v1")}
     today = clock.now().date()
+    BillDay.objects.filter(day__gte=today - timedelta(days=20)).delete()
     tasks.import_bills()
     tasks.import_bills()
     read = BillDay.objects.filter(day__gte=today - timedelta(days=20))
@@ -233,7 +234,7 @@ def test_a_day_that_is_not_on_the_bill_is_named(organization: Organization, mont
     found = of_openai(month)
     assert found.state == "incomplete" and [one.day for one in found.missing] == [month + timedelta(days=1)]
     assert found.total.delta_usd == -COST
-    assert [finding.provider for finding in bill_watch.findings(month)] == ["openai"]
+    assert [finding.key for finding in bill_watch.findings(month)] == ["openai"]
 
 
 def test_a_day_that_is_not_over_is_compared_until_its_bill_was_read(

@@ -13,6 +13,8 @@ import pytest
 
 from aigov import clock
 from budgets import bill_watch
+from budgets.alerts.raising import raise_alerts
+from budgets.alerts.words import address, text, title
 from budgets.reconciliation import deltas, is_reconciled
 from tests.bills_world import (
     Maker,
@@ -53,7 +55,12 @@ def test_an_error_of_three_percent_is_found_and_named(
     claude, gpt = deltas(month)
     assert (claude.provider, claude.state, gpt.state) == ("anthropic", "out_of_bounds", "reconciled")
     [finding] = bill_watch.findings(month)
-    assert (finding.provider, finding.models) == ("anthropic", ("claude-sonnet-4-5",))
+    assert (finding.period, finding.key) == (f"{month:%Y-%m}", "anthropic")
+    assert finding.figures["models"] == ["claude-sonnet-4-5"]
+    [alert] = raise_alerts([finding])
+    assert title(alert) == "The bill of Anthropic differs from the books"
+    assert text(alert).endswith("These models differ: claude-sonnet-4-5.")
+    assert address(alert) == f"/admin/budgets/reconciliation/{month:%Y-%m}/of/anthropic/"
     off = claude.models["claude-sonnet-4-5"]
     assert off.delta_usd == pytest.approx(off.ledger_usd * Decimal("0.03"), rel=Decimal("1e-6"))
     assert not is_reconciled(month)
@@ -61,3 +68,6 @@ def test_an_error_of_three_percent_is_found_and_named(
     configure(billed, bill_faults=[])
     import_bills(month, clock.next_month(month) - timedelta(days=1))
     assert is_reconciled(month)
+    bill_watch.watch()
+    alert.refresh_from_db()
+    assert alert.resolved_at is not None
