@@ -50,7 +50,8 @@ bench-faults: develop
 	.venv/bin/python -m tests.bench.outage
 	.venv/bin/python -m tests.bench.streams
 
-# Long: a million operations on the ledger, fifty processes killed in mid-call, ten thousand clients that go.
+# Long: a million operations on the ledger, fifty processes killed in mid-call, ten thousand clients that go, and
+# ten thousand calls on the bill.
 soak: develop
 	.venv/bin/python -m pytest -s tests/soak/soak_*.py
 

@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from celery.schedules import crontab
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aigov.settings")
 
@@ -70,6 +71,12 @@ app.conf.beat_schedule = {
         "options": {"expires": 60.0},
     },
     "send-mails": {"task": "budgets.tasks.send_mails", "schedule": 15.0, "options": {"expires": 15.0}},
+    # Early in the UTC day, when yesterday's bill is there; bills of the days before may still change.
+    "import-bills": {
+        "task": "budgets.tasks.import_bills",
+        "schedule": crontab(hour="1,6", minute="10"),
+        "options": {"expires": 3600.0},
+    },
     # Organizations begin their months at their own midnights.
     "open-months": {"task": "budgets.tasks.open_months", "schedule": 600.0, "options": {"expires": 600.0}},
 }

@@ -291,7 +291,8 @@ class Sandbox(LocalServer):
     def _launch(self) -> None:
         port = self._port()
         processes.write_private(self.folder / "url", f"http://127.0.0.1:{port}")
-        processes.start_daemon(sandbox_command(port), folder=self.folder)
+        # In the file the bills outlive the sandbox, as the ledger's records do.
+        processes.start_daemon([*sandbox_command(port), "--bills", "bills.json"], folder=self.folder)
 
 
 def sandbox_command(port: int) -> list[str]:
@@ -303,8 +304,10 @@ def sandbox_variables(url: str) -> dict[str, str]:
     return {
         "OPENAI_API_KEY": "sandbox",
         "OPENAI_BASE_URL": f"{url}/v1",
+        "OPENAI_ADMIN_KEY": "sandbox-admin",
         "ANTHROPIC_API_KEY": "sandbox",
         "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_ADMIN_KEY": "sandbox-admin",
     }
 
 

@@ -119,6 +119,15 @@ class Environment:
         found = {provider: self._provider(provider.upper()) for provider in PROVIDER_NAMES}
         return {provider: settings for provider, settings in found.items() if settings}
 
+    def billing(self) -> dict[str, tuple[str, str | None]]:
+        """The admin key of each provider whose bills can be read, and its base URL (None: its own)."""
+        keys = {provider: self.given(f"{provider.upper()}_ADMIN_KEY") for provider in PROVIDER_NAMES}
+        return {
+            provider: (key, self.given(f"{provider.upper()}_BASE_URL"))
+            for provider, key in keys.items()
+            if key
+        }
+
     def _provider(self, prefix: str) -> dict[str, str | None] | None:
         api_key, base_url = self.given(f"{prefix}_API_KEY"), self.given(f"{prefix}_BASE_URL")
         if base_url and not api_key:

@@ -34,11 +34,19 @@ def euro_for_people(amount: Decimal) -> str:
     """`amount` in euro for readers, in their language's way of writing it: cents from one euro on, four
     significant digits below (`0.0000612 €`), half a digit rounded up.
     """
+    return _written(_rounded(amount))
+
+
+def usd_for_people(amount: Decimal) -> str:
+    """`amount` in US dollars for readers, as `euro_for_people` writes euro."""
+    return _written(_rounded(amount), sign="$")
+
+
+def _rounded(amount: Decimal) -> Decimal:
     places = CENT_PLACES
     if 0 < abs(amount) < 1:
         places = min(SMALL_DIGITS - 1 - amount.adjusted(), NANO_PLACES)
-    rounded = amount.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
-    return _written(rounded)
+    return amount.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
 
 
 def exact_euro_for_people(amount: Decimal) -> str:
@@ -46,7 +54,7 @@ def exact_euro_for_people(amount: Decimal) -> str:
     return _written(amount)
 
 
-def _written(amount: Decimal) -> str:
+def _written(amount: Decimal, *, sign: str = "€") -> str:
     places = len(cap_text(amount).partition(".")[2])
     number = number_format(amount, decimal_pos=places, use_l10n=True, force_grouping=True)
-    return f"{number}\N{NO-BREAK SPACE}€"
+    return f"{number}\N{NO-BREAK SPACE}{sign}"

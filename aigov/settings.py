@@ -31,6 +31,8 @@ IN_FLIGHT_MAX = env.integer("IN_FLIGHT_MAX", default=1_500, low=1, high=100_000)
 
 # --- Providers: those with a key or a base URL of their own take part; see `aigov.embedded` for the sandbox.
 PROVIDERS = env.providers()
+# Their bills are read with keys of another kind; without one, bills come from files alone.
+BILLING = env.billing()
 
 # --- PostgreSQL and Valkey: given, or embedded (`aigov.embedded` sets both before Django starts)
 DATABASES = {"default": env.database("DATABASE_URL")}

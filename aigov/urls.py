@@ -41,6 +41,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("admin/providers/status/", include("providers.urls")),
     path("admin/exports/", include("aigov.organizations.urls")),
+    path("admin/budgets/reconciliation/", include("budgets.urls")),
     path("kpis/", include("kpis.urls")),
     path("admin/", admin.site.urls),
     re_path(r"^(api|v1)/", errors.unknown_address),

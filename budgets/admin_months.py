@@ -71,7 +71,7 @@ class MonthFilter(SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         present = clock.month_of(clock.now(), "UTC")
-        months = [_months_before(present, number) for number in range(MONTHS_OFFERED)]
+        months = [months_before(present, number) for number in range(MONTHS_OFFERED)]
         return [(f"{month:%Y-%m}", month_text(month)) for month in months]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -84,7 +84,7 @@ class MonthFilter(SimpleListFilter):
             return queryset.none()
 
 
-def _months_before(month: date, number: int) -> date:
+def months_before(month: date, number: int) -> date:
     years, index = divmod(month.year * 12 + month.month - 1 - number, 12)
     return date(years, index + 1, 1)
 

@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from aigov.errors import SecondPersonNeeded
 from aigov.registry.keys import Key, register
 from aigov.registry.values import Change
-from budgets import accounts, approvals, four_eyes
+from budgets import accounts, approvals, four_eyes, reconciliation
 
 
 def change_standing_cap(change: Change) -> None:
@@ -103,6 +103,22 @@ REQUEST_LIFETIME = Key(
     default="P14D",
     description=_("For how long a request waits for a second person before it expires."),
 )
+RECONCILIATION_RATIO = Key(
+    name=reconciliation.TOLERANCE_RATIO,
+    type="number",
+    scopes=("global",),
+    default=0.01,
+    schema={"minimum": 0, "maximum": 0.5},
+    description=_("Up to which part of a provider's bill a difference to the ledger counts as none."),
+)
+RECONCILIATION_USD = Key(
+    name=reconciliation.TOLERANCE_USD,
+    type="number",
+    scopes=("global",),
+    default=0,
+    schema={"minimum": 0, "maximum": 1000},
+    description=_("Up to how many US dollars a month a difference to a provider's bill counts as none."),
+)
 
 
 def register_keys() -> None:
@@ -110,5 +126,6 @@ def register_keys() -> None:
         *(MONTHLY_CAP, USER_MONTHLY_CAP, USE_CASE_MONTHLY_CAPS, APPROVAL_ABOVE, REQUEST_LIFETIME),
         *(ALERT_THRESHOLDS, PROVIDER_DOWN_AFTER),
         *(UNUSUAL_DAY_SCORE, UNUSUAL_DAY_AMOUNT, UNUSUAL_DAY_DAYS),
+        *(RECONCILIATION_RATIO, RECONCILIATION_USD),
     ):
         register(key)

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from budgets import accounts, approvals, daily, ledger, mail
+from budgets import accounts, approvals, bill_watch, daily, ledger, mail
 from budgets.alerts import deliveries, evaluation
 
 
@@ -52,3 +52,9 @@ def expire_requests() -> int:
 def send_mails() -> int:
     """Sends the mails that wait; every 15 s."""
     return mail.send_mails()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def import_bills() -> None:
+    """Reads the bills of the last days, and raises alerts where they differ from the ledger; twice a day."""
+    bill_watch.watch()

@@ -4,6 +4,7 @@ Making a client takes longer than most of the calls, so there is one of each for
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import httpx2
@@ -43,6 +44,13 @@ def control(sandbox_client: httpx2.Client) -> Iterator[httpx2.Client]:
     sandbox_client.post("/sandbox/reset")
     yield sandbox_client
     sandbox_client.post("/sandbox/reset")
+
+
+@pytest.fixture
+def billed(settings: Any, url: str, control: httpx2.Client) -> httpx2.Client:
+    """The sandbox's own endpoints, where the bills are read from it."""
+    settings.BILLING = {"openai": ("sk-admin-1", f"{url}/v1"), "anthropic": ("sk-ant-admin01-1", url)}
+    return control
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from aigov.money import EURO_MAX, euro_for_people, exact_euro_for_people
 from aigov.organizations.models import AuditEntry, Member, Organization
 from budgets.accounts import set_month_cap
-from budgets.admin_months import MonthFilter, _months_before
+from budgets.admin_months import MonthFilter, months_before
 from budgets.caps import CapChange, CapRefused, set_month_caps
 from budgets.models import BudgetAccount, CostRecord
 from tests.admin_world import (
@@ -159,14 +159,14 @@ def test_the_list_is_narrowed_by_month_scope_and_organization(
     address = list_page(BudgetAccount)
     assert "u-77" in text_of(client.get(f"{address}?in_month={month:%Y-%m}&scope__exact=user"))
     assert "u-77" not in text_of(client.get(f"{address}?scope__exact=organization"))
-    earlier = _months_before(month, 1)
+    earlier = months_before(month, 1)
     assert "There is nothing to show here." in text_of(client.get(f"{address}?in_month={earlier:%Y-%m}"))
 
 
-def test_the_months_before_a_month() -> None:
-    assert _months_before(date(2026, 2, 1), 0) == date(2026, 2, 1)
-    assert _months_before(date(2026, 2, 1), 2) == date(2025, 12, 1)
-    assert _months_before(date(2026, 2, 1), 26) == date(2023, 12, 1)
+def test_themonths_before_a_month() -> None:
+    assert months_before(date(2026, 2, 1), 0) == date(2026, 2, 1)
+    assert months_before(date(2026, 2, 1), 2) == date(2025, 12, 1)
+    assert months_before(date(2026, 2, 1), 26) == date(2023, 12, 1)
 
 
 def test_the_filter_offers_a_year(organization: Organization) -> None:
@@ -478,5 +478,5 @@ def test_cost_records_are_found_by_what_is_asked_for(organization: Organization,
         "purpose__exact=answer",
     ):
         assert "offers" in text_of(client.get(f"{address}?{query}")), query
-    for query in ("q=nobody", f"in_month={_months_before(month, 1):%Y-%m}", "tier=nonsense"):
+    for query in ("q=nobody", f"in_month={months_before(month, 1):%Y-%m}", "tier=nonsense"):
         assert "There is nothing to show here." in text_of(client.get(f"{address}?{query}")), query

@@ -333,7 +333,7 @@ def test_the_words_of_a_bill_that_differs(organization: Organization) -> None:
     assert alert is not None
     assert words.title(alert) == "The bill of OpenAI differs from the books"
     assert "October 2026" in words.text(alert) and "103.00" in words.text(alert)
-    assert words.address(alert) == words.page(alert)
+    assert words.address(alert) == "/admin/budgets/reconciliation/2026-10/of/openai/"
 
 
 # --- Seen to

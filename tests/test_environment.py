@@ -21,7 +21,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def _provider_variables() -> list[str]:
-    return [f"{name}_{what}" for name in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "BASE_URL")]
+    return [
+        f"{name}_{what}" for name in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "BASE_URL", "ADMIN_KEY")
+    ]
 
 
 def test_unset_and_empty_give_the_default(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +189,16 @@ def test_a_provider_takes_part_if_its_key_is_set(
     assert environment.providers() == {"anthropic": {"api_key": "key", "base_url": None}}
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     assert environment.providers() == {"anthropic": {"api_key": "key", "base_url": "http://127.0.0.1:9"}}
+
+
+def test_a_bill_can_be_read_if_its_admin_key_is_set(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert environment.billing() == {}
+    monkeypatch.setenv("ANTHROPIC_ADMIN_KEY", "sk-ant-admin")
+    assert environment.billing() == {"anthropic": ("sk-ant-admin", None)}
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    assert environment.billing() == {"anthropic": ("sk-ant-admin", "http://127.0.0.1:9")}
 
 
 def test_a_base_url_needs_a_key_and_a_host(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

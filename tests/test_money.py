@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from django.utils import translation
 
-from aigov.money import EURO_MAX, euro_for_people, exact_euro_for_people
+from aigov.money import EURO_MAX, euro_for_people, exact_euro_for_people, usd_for_people
 
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -23,6 +23,11 @@ SPACE = "\N{NO-BREAK SPACE}"
 )
 def test_readers_see_cents_and_of_less_than_a_euro_four_digits(amount: str, shown: str) -> None:
     assert euro_for_people(Decimal(amount)) == f"{shown}{SPACE}€"
+
+
+def test_dollars_are_written_as_euro_are() -> None:
+    assert usd_for_people(Decimal("-1234.567")) == f"-1,234.57{SPACE}$"
+    assert usd_for_people(Decimal("0.000345678")) == f"0.0003457{SPACE}$"
 
 
 def test_the_largest_amount_is_shown() -> None:

@@ -26,6 +26,9 @@ ACTIONS: Mapping[str, Any] = {
     "alert_destination.test": gettext_lazy("Test alert sent"),
     "api_key.create": gettext_lazy("API key made"),
     "api_key.revoke": gettext_lazy("API key revoked"),
+    "bill.accept": gettext_lazy("Difference to a bill accepted"),
+    "bill.change": gettext_lazy("Bill changed by the provider"),
+    "bill.import": gettext_lazy("Bill imported"),
     "budget.cap_changed": gettext_lazy("Cap changed"),
     "digest.subscribe": gettext_lazy("E-mail with key figures ordered"),
     "digest.unsubscribe": gettext_lazy("E-mail with key figures cancelled"),
@@ -58,11 +61,13 @@ ACTIONS: Mapping[str, Any] = {
 }
 #: Names of values that say too little as they are stored; of the others, the underscores are left out.
 NAMES: Mapping[str, Any] = {
+    "amount_usd": gettext_lazy("US dollars"),
     "bands": gettext_lazy("rates"),
     "amount_eur": gettext_lazy("amount"),
     "cap_eur": gettext_lazy("cap"),
     "correction_eur": gettext_lazy("correction"),
     "cost_eur": gettext_lazy("cost"),
+    "difference_usd": gettext_lazy("difference in US dollars"),
     "eur_per_usd": gettext_lazy("euro for one US dollar"),
     "expires_at": gettext_lazy("expires"),
     "revoked_at": gettext_lazy("revoked"),

@@ -4,6 +4,9 @@ The table below is the whole truth: Django's own groups and per-person permissio
 what a role may do with a kind of thing; with which of these things, `organizations_of` and
 `organizations_where` say, and every list in the admin is filtered by them. What belongs to no organization
 (prices, exchange rates, people) is changed by operators alone, who may do everything.
+
+The providers' bills are sums over all organizations, and would tell of the others to whoever knows their own.
+So they are for operators, and for those who hold such a role in every organization there is (`PLATFORM`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +14,7 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Model, QuerySet
+from django.db.models import Count, Model, QuerySet, Subquery, Value
 
 from aigov.organizations.models import Organization, Role, User
 
@@ -72,6 +75,12 @@ TABLE: Mapping[Role, Mapping[str, tuple[str, ...]]] = {
     },
 }
 
+#: What may be done with the whole platform's figures → the roles that, held everywhere, allow it.
+PLATFORM: Mapping[str, frozenset[str]] = {
+    "budgets.view_billday": frozenset({Role.AUDITOR, Role.FINANCE, Role.ADMIN}),
+    "budgets.change_billday": frozenset({Role.FINANCE, Role.ADMIN}),
+}
+
 
 def permissions_of(role: str) -> frozenset[str]:
     """Django's names of what `role` may do, such as `budgets.change_budgetaccount`."""
@@ -104,11 +113,26 @@ def organizations_where(user: AnyUser, roles: Iterable[str]) -> QuerySet[Organiz
     return Organization.objects.filter(members__user=user, members__role__in=list(roles))
 
 
+#: How many there are, asked in the query for a person's roles.
+_ALL_ORGANIZATIONS = Subquery(
+    Organization.objects.order_by()
+    .annotate(one=Value(1))
+    .values("one")
+    .annotate(count=Count("pk"))
+    .values("count")
+)
+
+
 class RoleBackend(ModelBackend):
     """Logs people in by e-mail and password, and lets them do what their roles allow.
 
     Asked about one thing (`obj`), only the role in that thing's organization counts.
     """
+
+    def has_perm(self, user_obj: AnyUser, perm: str, obj: Any = None) -> bool:
+        if perm in PLATFORM:
+            return isinstance(user_obj, User) and user_obj.is_active and _holds_everywhere(user_obj, perm)
+        return super().has_perm(user_obj, perm, obj)
 
     def get_user_permissions(self, user_obj: Any, obj: Model | None = None) -> set[str]:
         roles = _roles_of(user_obj)
@@ -129,9 +153,19 @@ def _roles_of(user: AnyUser) -> Collection[tuple[int, str]]:
     known: list[tuple[int, str]] | None = getattr(user, "_roles", None)
     if known is None:
         # Kept on the person as long as the request lives: the admin asks dozens of times for a page.
-        known = list(user.memberships.values_list("organization_id", "role"))
+        rows = list(user.memberships.values_list("organization_id", "role", _ALL_ORGANIZATIONS))
+        known = [(organization, role) for organization, role, _all in rows]
         user._roles = known  # type: ignore[attr-defined]
+        user._organizations_count = rows[0][2] if rows else None  # type: ignore[attr-defined]
     return known
+
+
+def _holds_everywhere(user: User, permission: str) -> bool:
+    """Whether the person has a role for it in every organization."""
+    roles = PLATFORM[permission]
+    held = {organization for organization, role in _roles_of(user) if role in roles}
+    count: int | None = user._organizations_count  # type: ignore[attr-defined]
+    return len(held) == count
 
 
 def _home_of(thing: Model) -> Any:

@@ -21,6 +21,7 @@ GROUPS: tuple[tuple[Any, tuple[Page, ...]], ...] = (
             (_("Requests"), "budgets.approvalrequest", "how_to_vote"),
             (_("Cost records"), "budgets.costrecord", "receipt_long"),
             (_("Open holds"), "budgets.hold", "hourglass_top"),
+            (_("Reconciliation"), "budgets.billday", "balance", "reconciliation"),
             (_("Alerts"), "budgets.alert", "notifications"),
             (_("Destinations of alerts"), "budgets.alertdestination", "alternate_email"),
             (_("Deliveries of alerts"), "budgets.alertdelivery", "outgoing_mail"),

@@ -157,7 +157,10 @@ def _overrun_text(alert: Alert) -> str:
 
 
 def _reconciliation_text(alert: Alert) -> str:
-    return _("For %(period)s the provider billed %(billed)s, and %(booked)s are booked.") % _facts(alert)
+    text = _("For %(period)s the provider billed %(billed)s, and %(booked)s are booked.") % _facts(alert)
+    if models := [name for name in alert.figures.get("models", ()) if name]:
+        text += " " + _("These models differ: %(models)s.") % {"models": ", ".join(models)}
+    return text
 
 
 def _provider_text(alert: Alert) -> str:
@@ -203,5 +206,8 @@ _ADDRESSES: Mapping[AlertKind, Words] = {
     AlertKind.BUDGET_REFUSED: _account_address,
     AlertKind.UNUSUAL_DAY: _cost_records_address,
     AlertKind.OVERRUN: lambda alert: _cost_records_address(alert, overrun__exact=1),
+    AlertKind.RECONCILIATION: lambda alert: reverse(
+        "reconciliation-provider", args=[alert.period, alert.figures["provider"]]
+    ),
     AlertKind.PROVIDER_DOWN: lambda alert: reverse("providers-status"),
 }

@@ -10,6 +10,13 @@ from budgets.models.alerts import (
     Severity,
 )
 from budgets.models.approvals import SAME_ASKED_ONCE, ApprovalRequest, RequestKind, RequestState
+from budgets.models.bills import (
+    AcceptedDifference,
+    BillDay,
+    BillImport,
+    BillLine,
+    BillSource,
+)
 from budgets.models.books import (
     BudgetAccount,
     CostRecord,
@@ -30,7 +37,12 @@ __all__ = [
     "AlertDelivery",
     "AlertDestination",
     "AlertKind",
+    "AcceptedDifference",
     "ApprovalRequest",
+    "BillDay",
+    "BillImport",
+    "BillLine",
+    "BillSource",
     "BudgetAccount",
     "Channel",
     "CostDay",

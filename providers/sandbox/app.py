@@ -1,12 +1,13 @@
 """One call from its request to its answer, and the switches beside it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from providers.sandbox import anthropic_wire, brain, openai_wire
+from providers.sandbox import anthropic_wire, bills, brain, openai_wire
 from providers.sandbox.caching import Cached, PromptCache
+from providers.sandbox.metering import Metering
 from providers.sandbox.reply import Reply, answer_in_time, as_error, as_json, unanswered, usage_of
 from providers.sandbox.server import Answer, Connection, Handler, Request
 from providers.sandbox.switches import BadSwitch, Fault, Switches, Wishes
@@ -40,10 +41,23 @@ class Sandbox:
             ("POST", "/v1/chat/completions"): partial(self.completion, wire=openai_wire),
             ("POST", "/v1/messages"): partial(self.completion, wire=anthropic_wire),
             ("GET", MODELS_PATH): self.models,
+            ("GET", "/v1/organization/costs"): partial(
+                self.report, wire=openai_wire, write=bills.openai_costs
+            ),
+            ("GET", "/v1/organization/usage/completions"): partial(
+                self.report, wire=openai_wire, write=bills.openai_usage
+            ),
+            ("GET", "/v1/organizations/cost_report"): partial(
+                self.report, wire=anthropic_wire, write=bills.anthropic_costs
+            ),
+            ("GET", "/v1/organizations/usage_report/messages"): partial(
+                self.report, wire=anthropic_wire, write=bills.anthropic_usage
+            ),
             ("GET", "/sandbox/stats"): self.stats,
             ("GET", "/sandbox/config"): self.configuration,
             ("POST", "/sandbox/config"): self.configure,
             ("POST", "/sandbox/ports"): self.change_ports,
+            ("POST", "/sandbox/usage"): self.add_usage,
             ("POST", "/sandbox/reset"): self.reset,
         }
 
@@ -70,7 +84,7 @@ class Sandbox:
             refused = error if isinstance(error, Refused) else Refused(400, str(error))
             self.tally.fail(story, str(refused.status), None, gone=False)
             return as_error(wire.refusal(refused, request_id))
-        story.model, story.stream = call.model.name, call.stream
+        story.model, story.stream, story.service_tier = call.model.name, call.stream, call.service_tier
         fault = wishes.fault or self.switches.strike(wire.PROVIDER, call.model.name, stream=call.stream)
         answers = [brain.answer(question) for question in questions]
         if fault is not None and fault.name == "refusal":
@@ -126,9 +140,29 @@ class Sandbox:
             return as_error(wire.refusal(refused, request_id))
         fault = self.switches.strike(wire.PROVIDER, None)
         self.tally.count(wire.PROVIDER, "models", "answered" if fault is None else fault.name)
-        return self._models_in_time(wire, connection, fault, request_id, listed)
+        return self._listed_in_time(wire, connection, fault, request_id, listed)
 
-    async def _models_in_time(
+    def report(
+        self,
+        request: Request,
+        connection: Connection,
+        *,
+        wire: Wire,
+        write: Callable[[Request, Metering, Switches], Mapping[str, Any]],
+    ) -> Answer:
+        """A bill, or a report of what was used; only for those with an admin key."""
+        request_id = new_id("req_")
+        try:
+            wire.check_key(request.headers)
+            _check_admin_key(request.headers)
+            written = write(request, self.tally.metering, self.switches)
+        except Refused as refused:
+            return as_error(wire.refusal(refused, request_id))
+        fault = self.switches.strike(wire.PROVIDER, None)
+        self.tally.count(wire.PROVIDER, "bills", "answered" if fault is None else fault.name)
+        return self._listed_in_time(wire, connection, fault, request_id, written)
+
+    async def _listed_in_time(
         self,
         wire: Wire,
         connection: Connection,
@@ -180,12 +214,26 @@ class Sandbox:
             return
         connection.write(as_json({"port": port, "open": opened}))
 
+    def add_usage(self, request: Request, connection: Connection) -> Answer:
+        """Bills calls that were made elsewhere: `[{"provider", "model", "at", "usage", "service_tier"}]`."""
+        try:
+            self.tally.metering.note_past(_value(request.body))
+        except BadSwitch as bad:
+            return as_json({"error": str(bad)}, status=400)
+        return as_json({})
+
     def reset(self, request: Request, connection: Connection) -> Answer:
-        """Zeroes the counts, but for the calls in flight, takes back every switch and empties the cache."""
+        """Zeroes counts and bills, but for calls in flight, takes back every switch, empties the cache."""
         self.switches = Switches()
         self.tally.reset()
         self.cache.reset()
         return as_json({})
+
+
+def _check_admin_key(headers: Mapping[str, str]) -> None:
+    """The providers' admin keys begin with sk-admin- and sk-ant-admin; no other key opens a bill."""
+    if "admin" not in headers.get("x-api-key", headers.get("authorization", "")):
+        raise Refused(401, "This endpoint requires an admin API key.", code="invalid_api_key")
 
 
 def _value(body: bytes) -> Any:

@@ -29,13 +29,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Request:
-    """`headers` have lower-case names; `query` has each name's first value."""
+    """`headers` have lower-case names; `query` has each name's first value, `queries` all of them."""
 
     method: str = ""
     path: str = ""
     query: dict[str, str] = field(default_factory=dict)
+    queries: dict[str, list[str]] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+
+    def values(self, name: str) -> list[str]:
+        """The values of a parameter that is a list, which clients write as `name` or as `name[]`."""
+        return [*self.queries.get(name, ()), *self.queries.get(f"{name}[]", ())]
 
 
 Answer = bytes | Coroutine[Any, Any, None]
@@ -141,7 +146,8 @@ class Connection(asyncio.Protocol):
             return
         path, _, query = self.url.decode("latin-1").partition("?")
         self.request.path = path
-        self.request.query = {name: values[0] for name, values in parse_qs(query).items()} if query else {}
+        self.request.queries = parse_qs(query) if query else {}
+        self.request.query = {name: values[0] for name, values in self.request.queries.items()}
         self.request.method = self.parser.get_method().decode("latin-1")
         self.request.body = b"".join(self.body)
         try:

@@ -112,6 +112,26 @@ class Fault:
 
 
 @dataclass(slots=True)
+class BillFault:
+    """Makes lines of the bills wrong: those of `provider`, `model` and UTC `day` (2026-11-23), where given.
+
+    Args:
+        percent: how much more they say than is right; a negative number: less.
+        missing: they are not there.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    day: str | None = None
+    percent: float = 0.0
+    missing: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.percent) not in (int, float) or not -100 <= self.percent <= 1000:
+            raise BadSwitch("A percentage lies between -100 and 1000.")
+
+
+@dataclass(slots=True)
 class Switches:
     """The switches for all calls; `chances` makes rates repeat themselves after a reset."""
 
@@ -124,6 +144,9 @@ class Switches:
     confidence: float | None = None
     content: str | None = None
     faults: list[Fault] = field(default_factory=list)
+    bill_faults: list[BillFault] = field(default_factory=list)
+    bill_delay_h: float = 0
+    bill_places: int | None = None
     chances: random.Random = field(default_factory=lambda: random.Random(1))
 
     def updated(self, values: Mapping[str, Any]) -> "Switches":
@@ -136,6 +159,8 @@ class Switches:
                 raise BadSwitch(f"“{name}” cannot be {value!r}.")
         if "faults" in values:
             values["faults"] = [_fault(one) for one in values["faults"]]
+        if "bill_faults" in values:
+            values["bill_faults"] = [_bill_fault(one) for one in values["bill_faults"]]
         return replace(self, **values)
 
     def strike(self, provider: str, model: str | None, *, stream: bool = False) -> Fault | None:
@@ -169,6 +194,9 @@ CONFIGURABLE: dict[str, tuple[type, ...]] = {
     "confidence": (int, float, type(None)),
     "content": (str, type(None)),
     "faults": (list,),
+    "bill_faults": (list,),
+    "bill_delay_h": (int, float),
+    "bill_places": (int, type(None)),
 }
 
 
@@ -180,6 +208,13 @@ def _fault(values: Any) -> Fault:
         return Fault(**{**values, "mode": str(values["mode"])})
     except TypeError as error:
         raise BadSwitch(f"A fault cannot be {values!r}.") from error
+
+
+def _bill_fault(values: Any) -> BillFault:
+    known = get_type_hints(BillFault)
+    if not isinstance(values, dict) or not values.keys() <= known.keys():
+        raise BadSwitch(f"A bill's fault may have {', '.join(sorted(known))}.")
+    return BillFault(**values)
 
 
 @dataclass(slots=True)

@@ -1,9 +1,14 @@
-"""What the sandbox did: calls by outcome, the usage of what it answered, and every call with its story."""
+"""What the sandbox did: calls by outcome, the usage of what it answered, and every call with its story.
+
+What of it a provider would bill goes to the metering.
+"""
 
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
+
+from providers.sandbox.metering import Metering
 
 ROWS_MAX = 100_000
 
@@ -16,6 +21,7 @@ class Story:
         "arrived_s",
         "provider",
         "model",
+        "service_tier",
         "request_id",
         "stream",
         "begun",
@@ -28,6 +34,7 @@ class Story:
         self.arrived_s = time.monotonic()
         self.provider = provider
         self.model = model
+        self.service_tier = ""
         self.request_id = request_id
         self.stream = stream
         self.begun = False
@@ -59,6 +66,7 @@ class Tally:
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str, str]] = Counter()
         self.usage: dict[str, dict[str, int]] = {}
+        self.metering = Metering()
         self.answered: deque[dict[str, Any]] = deque(maxlen=ROWS_MAX)
         self.cut: deque[dict[str, Any]] = deque(maxlen=ROWS_MAX)
         self.in_flight = 0
@@ -70,6 +78,7 @@ class Tally:
         """Zeroes everything but the calls in flight, which still have to end."""
         self.calls.clear()
         self.usage.clear()
+        self.metering = Metering()
         self.answered.clear()
         self.cut.clear()
         self.in_flight_max = self.in_flight
@@ -94,6 +103,7 @@ class Tally:
         """A call that was answered to the end, with the usage that a provider would bill."""
         self.count(story.provider, story.model, "answered")
         self.answered.append(story.row(usage))
+        self._meter(story, usage)
         sums = self.usage.setdefault(story.model, {})
         for name, count in usage.items():
             if type(count) is int:
@@ -108,6 +118,11 @@ class Tally:
         """
         self.count(story.provider, story.model, outcome)
         self.cut.append({**story.row(usage), "outcome": outcome, "gone": gone})
+        if usage is not None:
+            self._meter(story, usage)
+
+    def _meter(self, story: Story, usage: Mapping[str, Any]) -> None:
+        self.metering.note(story.provider, story.model, usage, service_tier=story.service_tier)
 
     def report(self, *, with_rows: bool) -> dict[str, Any]:
         """Everything as JSON: `calls` by provider, model and outcome."""
