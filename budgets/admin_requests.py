@@ -41,9 +41,9 @@ from aigov.organizations.tenant_admin import (
 from aigov.spreadsheets import Kind
 from budgets import approvals
 from budgets.admin_months import MonthFilter, month_text
-from budgets.alerts.day_costs import day_costs
 from budgets.amounts import CapField
 from budgets.approvals import ask, deciders, is_open, may_decide, months_ahead, said_asked, waiting_for
+from budgets.daily import day_costs
 from budgets.forecast import WEEKS_MAX, forecast
 from budgets.models import ApprovalRequest, BudgetAccount, RequestKind, RequestState, Scope
 from budgets.request_words import change_words, title

@@ -28,6 +28,7 @@ from budgets.models import (
     RequestState,
     Scope,
 )
+from budgets.reconciliation import is_reconciled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,14 @@ class Check:
     Args:
         text: what must be so, in a sentence.
         todo: what to do where it is not.
+        can_be_left: whether the month may be closed all the same by somebody who says why.
     """
 
     name: str
     text: str
     is_met: bool
     todo: str = ""
+    can_be_left: bool = False
 
 
 # --- How a month stands
@@ -74,6 +77,7 @@ def checklist(organization: Organization, month: date) -> list[Check]:
         _no_open_holds(organization, month),
         _no_open_requests(organization, month),
         _books_balance(organization, month),
+        _bills_agree(month),
     ]
 
 
@@ -114,6 +118,13 @@ def _books_balance(organization: Organization, month: date) -> Check:
     return Check("books", _("What was spent is the sum of the cost records."), not wrong, todo)
 
 
+def _bills_agree(month: date) -> Check:
+    """The bills are the whole company's, and may be long in coming: who closes without them says why."""
+    todo = _("Please see to the reconciliation first, or give a reason for closing without it.")
+    agree = is_reconciled(month)
+    return Check("bills", _("The providers' bills agree with the ledger."), agree, todo, can_be_left=True)
+
+
 # --- What changes it
 
 
@@ -122,13 +133,14 @@ def close_month(*, organization: Organization, month: date, acting: Acting, reas
     """Closes the month, with its figures as they are now.
 
     Raises:
-        BadRequest: there is no such month, it is closed already, or a point of the checklist is not met; the
-            unmet ones are named in `metadata`.
+        BadRequest: there is no such month, it is closed already, or a point of the checklist is not met (and
+            cannot be left, or no reason is given); the unmet ones are named in `metadata`.
     """
     account = _locked_account(organization, month)
     if account.closed:
         raise BadRequest(_("This month is closed already."), param="month", code="month_closed")
-    unmet = [check for check in checklist(organization, month) if not check.is_met]
+    left = [check for check in checklist(organization, month) if not check.is_met]
+    unmet = [check for check in left if not (check.can_be_left and reason.strip())]
     if unmet:
         raise BadRequest(
             _("This month cannot be closed yet. %(todo)s")
@@ -149,7 +161,11 @@ def close_month(*, organization: Organization, month: date, acting: Acting, reas
         acting=acting,
         action="budget.month_closed",
         target=str(close),
-        after={"spent_eur": euro_text(close.spent_eur), "cost_records": close.records},
+        after={
+            "spent_eur": euro_text(close.spent_eur),
+            "cost_records": close.records,
+            **({"left_open": [check.name for check in left]} if left else {}),
+        },
         reason=reason.strip(),
     )
     return close

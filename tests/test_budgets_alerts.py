@@ -15,8 +15,7 @@ from aigov.errors import BadRequest
 from aigov.organizations.models import Organization
 from aigov.registry.values import set_value
 from budgets import accounts
-from budgets.alerts import day_costs, evaluation, raising, words
-from budgets.alerts.day_costs import DayCost
+from budgets.alerts import evaluation, raising, words
 from budgets.models import Alert, AlertDelivery, AlertKind, BudgetAccount, Scope
 from providers.breaker import turn_switch
 from routing.tasks import notice_refusals
@@ -163,19 +162,6 @@ def test_an_unusual_day(make_organization: Make) -> None:
     [alert] = alerts(organization, "unusual_day")
     assert alert.period == today(organization).isoformat()
     assert alert.figures == {"cost_eur": "40.000000000", "usual_eur": "10.000000000", "score": None}
-
-
-@pytest.mark.parametrize("time_zone", ["Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
-def test_days_are_the_organizations_own(make_organization: Make, time_zone: str) -> None:
-    organization = make_organization(time_zone=time_zone)
-    days = [today(organization) - timedelta(days=at) for at in (40, 3, 1)]
-    costs(organization, dict.fromkeys(days, Decimal(2)))
-    costs(organization, {days[1]: Decimal(3)})
-    found = day_costs.day_costs([organization.pk], days[1], days[2])
-    assert sorted(found, key=lambda cost: cost.day) == [
-        DayCost(organization.pk, days[1], Decimal(5), 2),
-        DayCost(organization.pk, days[2], Decimal(2), 1),
-    ]
 
 
 # --- Refusals and providers

@@ -73,7 +73,7 @@ class World:
             yield
 
     def close(self) -> MonthClose:
-        return close_month(organization=self.organization, month=self.month, acting="finance")
+        return close_month(organization=self.organization, month=self.month, acting="finance", reason="a test")
 
 
 @pytest.fixture

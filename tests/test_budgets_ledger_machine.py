@@ -209,7 +209,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if ended_before:
             self._expire(list(held))
         try:
-            close_month(organization=self.organization, month=self.months[0], acting="the tests")
+            close_month(organization=self.organization, month=self.months[0], acting="the tests", reason="a test")
         except BadRequest:
             assert self.closed or held, "refused, though it can be closed"
             return

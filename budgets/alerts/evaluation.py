@@ -18,9 +18,9 @@ from aigov.organizations.models import Organization
 from aigov.registry.effective import Settings
 from aigov.registry.snapshot import load_settings_sync
 from budgets.alerts import rules
-from budgets.alerts.day_costs import day_costs
 from budgets.alerts.raising import raise_alerts, resolve_others
 from budgets.alerts.rules import Account, Finding, UnusualDay
+from budgets.daily import day_costs
 from budgets.forecast import WEEK, WEEKS_MAX, days_before, forecast
 from budgets.models import Alert, AlertKind, BudgetAccount, CostRecord, Scope
 from budgets.months import balance_of
