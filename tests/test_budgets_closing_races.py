@@ -73,7 +73,9 @@ class World:
             yield
 
     def close(self) -> MonthClose:
-        return close_month(organization=self.organization, month=self.month, acting="finance", reason="a test")
+        return close_month(
+            organization=self.organization, month=self.month, acting="finance", reason="a test"
+        )
 
 
 @pytest.fixture

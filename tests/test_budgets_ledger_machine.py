@@ -209,7 +209,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if ended_before:
             self._expire(list(held))
         try:
-            close_month(organization=self.organization, month=self.months[0], acting="the tests", reason="a test")
+            close_month(
+                organization=self.organization, month=self.months[0], acting="the tests", reason="a test"
+            )
         except BadRequest:
             assert self.closed or held, "refused, though it can be closed"
             return
@@ -252,7 +254,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _set_cap(self, month: date, cap: Decimal) -> None:
         account = accounts.open_month(organization=self.organization, month=month)
-        accounts.set_month_cap(account=account, cap_eur=cap, acting="the tests", reason="a test")
+        accounts.set_month_cap(account=account, cap_eur=cap, acting="the tests", reason="x")
 
     def _touched(self, month: date, user: str, use_case: str) -> list[Account]:
         keys = [("organization", ""), ("user", user), ("use_case", use_case)]
