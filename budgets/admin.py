@@ -5,7 +5,7 @@ Nobody changes a cost record or a hold; they are the ledger's.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminFileFieldWidget
 
 from aigov.errors import BadRequest
+from aigov.money import exact_euro_for_people
 from aigov.organizations.lists import exported
 from aigov.organizations.tenant_admin import (
     NOTHING,
@@ -33,6 +34,7 @@ from aigov.organizations.tenant_admin import (
     euro,
     euro_cell,
     facts_table,
+    form_page,
     instant,
     json_block,
     person,
@@ -42,9 +44,11 @@ from aigov.organizations.tenant_admin import (
 from budgets import admin_alerts, admin_closing  # noqa: F401  they register their pages
 from budgets.admin_months import LEDGER_PLACES, MonthFilter, month_text
 from budgets.admin_requests import ApprovalRequestAdmin as ApprovalRequestAdmin
+from budgets.amounts import CapField
+from budgets.approvals import ask, said_asked
 from budgets.corrections import net_cost
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
-from budgets.models import CostRecord, FxRate, Hold
+from budgets.models import ApprovalRequest, CostRecord, FxRate, Hold, RequestKind, RequestState
 
 #: The ledger's own words for why a record is there; others are kinds of failure, or a person's reason.
 REASONS: Mapping[str, Any] = {
@@ -136,8 +140,19 @@ class HoldAdmin(TenantAdmin):
         return json_block(hold.metadata)
 
 
+class CorrectionForm(forms.Form):
+    true_cost = CapField(
+        label=gettext_lazy("True cost"),
+        help_text=gettext_lazy("What the call costs in truth, in euro; the difference is posted."),
+    )
+    reason = reason_field()
+    fields_of_params: ClassVar[Mapping[str, str]] = {"amount_eur": "true_cost"}
+
+
 @admin.register(CostRecord)
 class CostRecordAdmin(TenantAdmin):
+    verbs = ("view", "correct")
+    actions_detail = ("ask_to_correct",)
     list_display = (*("at", "organization", "used_for", "by_model", "tokens_count", "cost_euro", "remark"),)
     list_select_related = ("organization", "corrects", "request")
     list_filter = (MonthFilter, OrganizationFilter, TierFilter, "purpose", "estimated", "overrun", "late")
@@ -233,6 +248,52 @@ class CostRecordAdmin(TenantAdmin):
     @admin.display(description=gettext_lazy("was held"))
     def held_exact(self, record: CostRecord) -> str:
         return euro(record.held_eur, places=LEDGER_PLACES)
+
+    def has_correct_permission(self, request: HttpRequest, object_id: Any) -> bool:
+        """Charges are corrected, not corrections; and one is asked for at a time."""
+        record = self.get_object(request, str(object_id))
+        return (
+            record is not None
+            and record.hold_id is not None
+            and self.may(request, "correct", record)
+            and not ApprovalRequest.objects.filter(corrects=record, state=RequestState.OPEN).exists()
+        )
+
+    @button(title=gettext_lazy("Ask for a correction"), path="ask-to-correct", permission="correct")
+    def ask_to_correct(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        record = self.one(request, object_id, "correct")
+        costs_eur = net_cost(record)
+
+        def act(given: Mapping[str, Any]) -> str:
+            if given["true_cost"] == costs_eur:
+                raise BadRequest(_("That is what it costs already."), param="amount_eur")
+            asked = ask(
+                organization=record.organization,
+                kind=RequestKind.CORRECTION,
+                month=record.month,
+                amount_eur=given["true_cost"] - costs_eur,
+                corrects=record,
+                provider=record.provider,
+                model=record.model,
+                reason=given["reason"],
+                acting=person(request),
+            )
+            return said_asked(asked)
+
+        return form_page(
+            request,
+            CorrectionForm,
+            title=_("Ask for a correction of this charge"),
+            note=_(
+                "It costs %(cost)s so far, with its corrections. A second person decides; then the difference"
+                " is posted as a record of its own."
+            )
+            % {"cost": exact_euro_for_people(costs_eur)},
+            button=_("Ask for a correction"),
+            act=act,
+            back=reverse("admin:budgets_costrecord_change", args=[record.pk]),
+            opts=self.opts,
+        )
 
     @admin.display(description=gettext_lazy("corrects"))
     def corrected_charge(self, record: CostRecord) -> SafeString | str:

@@ -33,6 +33,7 @@ from aigov.money import exact_euro_for_people
 from aigov.organizations.tenant_admin import (
     NOTHING,
     OrganizationFilter,
+    ReasonForm,
     TenantAdmin,
     button,
     count,
@@ -45,6 +46,7 @@ from aigov.organizations.tenant_admin import (
     when_and_who,
 )
 from budgets.admin_months import MonthFilter, month_text
+from budgets.approvals import ask, said_asked
 from budgets.closing import checklist, close_month, is_over
 from budgets.models import (
     AccountingMonth,
@@ -101,7 +103,7 @@ class CloseForm(forms.Form):
 
 @admin.register(AccountingMonth)
 class AccountingMonthAdmin(TenantAdmin):
-    verbs = ("view", "close")
+    verbs = ("view", "close", "reopen")
     list_display = ("month_shown", "organization", "state_label", "spent_euro", "closed_shown")
     list_select_related = ("organization",)
     list_filter = (StateFilter, MonthFilter, OrganizationFilter)
@@ -109,7 +111,7 @@ class AccountingMonthAdmin(TenantAdmin):
     search_help_text = gettext_lazy("Organization")
     ordering = ("-month", "organization__name")
     sortable_by = ("month_shown", "organization", "spent_euro")
-    actions_detail = ("close",)
+    actions_detail = ("close", "ask_to_reopen")
     readonly_fields = (
         *("month_shown", "organization", "state_shown", "checklist_shown"),
         *("opening_cap_euro", "cap_euro", "spent_euro", "records_count", "history"),
@@ -249,6 +251,10 @@ class AccountingMonthAdmin(TenantAdmin):
         month = self._found(request, object_id, "close")
         return month is not None and not month.closed and is_over(month.organization, month.month)
 
+    def has_reopen_permission(self, request: HttpRequest, object_id: Any) -> bool:
+        month = self._found(request, object_id, "reopen")
+        return month is not None and month.closed and self._asked_to_reopen(month) is None
+
     def _asked_to_reopen(self, month: BudgetAccount) -> ApprovalRequest | None:
         return ApprovalRequest.objects.filter(
             organization=month.organization_id,
@@ -279,6 +285,31 @@ class AccountingMonthAdmin(TenantAdmin):
                 " into the next open month, marked as late. Reopening takes two people."
             ),
             button=_("Close the month"),
+            act=act,
+            back=reverse("admin:budgets_accountingmonth_change", args=[month.pk]),
+            opts=self.opts,
+        )
+
+    @button(title=gettext_lazy("Ask for reopening"), path="ask-to-reopen", permission="reopen")
+    def ask_to_reopen(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        month = self.one(request, object_id, "reopen")
+
+        def act(given: Any) -> str:
+            asked = ask(
+                organization=month.organization,
+                kind=RequestKind.REOPENING,
+                month=month.month,
+                reason=given["reason"],
+                acting=person(request),
+            )
+            return said_asked(asked)
+
+        return form_page(
+            request,
+            ReasonForm,
+            title=_("Ask for %(month)s of %(organization)s to be reopened") % self._facts(month),
+            note=_("A second person decides. Once approved, records and caps of this month can change."),
+            button=_("Ask for reopening"),
             act=act,
             back=reverse("admin:budgets_accountingmonth_change", args=[month.pk]),
             opts=self.opts,

@@ -53,9 +53,9 @@ class CapField(forms.CharField):
 
     widget = UnfoldAdminTextInputWidget
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, label: Any = None, **kwargs: Any) -> None:
         super().__init__(
-            label=_("Cap"),
+            label=label or _("Cap"),
             max_length=CHARACTERS_MAX,
             widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
             **kwargs,

@@ -101,9 +101,8 @@ def _no_open_holds(organization: Organization, month: date) -> Check:
 
 
 def _no_open_requests(organization: Organization, month: date) -> Check:
-    waiting = ApprovalRequest.objects.filter(
-        organization=organization, month=month, state=RequestState.OPEN
-    ).count()
+    about_month = ApprovalRequest.objects.exclude(kind=RequestKind.STANDING_CAP)
+    waiting = about_month.filter(organization=organization, month=month, state=RequestState.OPEN).count()
     todo = ngettext(
         "%(count)d request is open. Please approve, reject or withdraw it.",
         "%(count)d requests are open. Please approve, reject or withdraw them.",
