@@ -19,6 +19,11 @@ def month_of(instant: datetime, time_zone: str) -> date:
     return day_of(instant, time_zone).replace(day=1)
 
 
+def day_of(instant: datetime, time_zone: str) -> date:
+    """The local day that `instant` falls into in `time_zone`."""
+    return instant.astimezone(ZoneInfo(time_zone)).date()
+
+
 def month_start(month: date, time_zone: str) -> datetime:
     """Local midnight of the first day of `month`, aware, in `time_zone`."""
     return datetime(month.year, month.month, 1, tzinfo=ZoneInfo(time_zone))
@@ -27,3 +32,8 @@ def month_start(month: date, time_zone: str) -> datetime:
 def next_month(month: date) -> date:
     """The first day of the month after `month`."""
     return (month.replace(day=1) + timedelta(days=31)).replace(day=1)
+
+
+def month_before(month: date) -> date:
+    """The first day of the month before `month`."""
+    return (month.replace(day=1) - timedelta(days=1)).replace(day=1)

@@ -15,15 +15,18 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from aigov import clock
-from aigov.money import ZERO
+from aigov.money import ZERO, euro_for_people
 from aigov.organizations.models import Organization
 from aigov.organizations.tenant_admin import count, euro_cell
 from budgets.admin_alerts import open_alerts
 from budgets.admin_months import month_text
 from budgets.admin_requests import waiting_count
+from budgets.forecast import Forecast
 from budgets.models import BudgetAccount, Scope
 from budgets.months import MonthOfOrganization, left_in_total, this_month, total
+from budgets.outlook import Outlook, level_of_forecast, outlook_of_all, outlooks
 from budgets.progress import progress_bar
+from budgets.sparkline import sparkline
 from routing.models import Decision
 
 ORGANIZATIONS_SHOWN = 10
@@ -32,13 +35,15 @@ ORGANIZATIONS_SHOWN = 10
 def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Adds this month to what the admin's home page shows; a fixed number of queries."""
     rows = this_month(_organizations(request, BudgetAccount))
+    shown = rows[:ORGANIZATIONS_SHOWN]
+    courses = outlooks(shown)
     answering = _organizations(request, Decision)
     return {
         **context,
         **open_alerts(request),
-        "figures": _figures(rows) if rows else [],
+        "figures": _figures(rows, outlook_of_all(rows)) if rows else [],
         "month_title": _months_title(rows),
-        "organizations": [_organization(row) for row in rows[:ORGANIZATIONS_SHOWN]],
+        "organizations": [_organization(row, courses[row.organization.pk]) for row in shown],
         "organizations_count": len(rows),
         "all_months": _all_months_address(rows),
         "requests_waiting": waiting_count(request),
@@ -57,14 +62,31 @@ def _organizations(request: HttpRequest, model: type[Any]) -> QuerySet[Organizat
 # --- Money
 
 
-def _figures(rows: Sequence[MonthOfOrganization]) -> list[dict[str, Any]]:
+def _figures(rows: Sequence[MonthOfOrganization], course: Outlook) -> list[dict[str, Any]]:
     sums = total(rows)
     return [
         {"title": _("Spent"), "value": euro_cell(sums.spent_eur)},
         {"title": _("Held by calls in flight"), "value": euro_cell(sums.held_eur)},
         {"title": _("Left"), "value": euro_cell(left_in_total(rows))},
         {"title": _("Cap"), "value": euro_cell(sums.cap_eur)},
+        {
+            "title": _("Forecast for the month's end"),
+            "value": euro_cell(course.forecast.expected_eur if course.forecast else None),
+            "note": _range(course.forecast),
+            "hint": course.forecast.method if course.forecast else "",
+        },
+        {"title": _("Last month"), "value": euro_cell(course.last_month_eur)},
     ]
+
+
+def _range(expected: Forecast | None) -> str:
+    """The range that the month's end is expected in; nothing without a forecast."""
+    if expected is None:
+        return ""
+    return _("%(low)s to %(high)s") % {
+        "low": euro_for_people(expected.low_eur),
+        "high": euro_for_people(expected.high_eur),
+    }
 
 
 def _months_title(rows: Sequence[MonthOfOrganization]) -> str:
@@ -72,7 +94,7 @@ def _months_title(rows: Sequence[MonthOfOrganization]) -> str:
     return " / ".join(month_text(month) for month in sorted({row.month for row in rows}))
 
 
-def _organization(row: MonthOfOrganization) -> dict[str, Any]:
+def _organization(row: MonthOfOrganization, course: Outlook) -> dict[str, Any]:
     balance = row.balance
     return {
         "name": row.organization.name,
@@ -83,8 +105,14 @@ def _organization(row: MonthOfOrganization) -> dict[str, Any]:
             (_("Spent"), euro_cell(balance.spent_eur)),
             (_("Held"), euro_cell(balance.held_eur)),
             (_("Left"), euro_cell(balance.remaining_eur)),
+            (_("Last month"), euro_cell(course.last_month_eur)),
         ],
-        "resets": date_format(row.resets_at, "DATE_FORMAT"),
+        "forecast": euro_cell(course.forecast.expected_eur if course.forecast else None),
+        "forecast_range": _range(course.forecast),
+        "forecast_level": level_of_forecast(course.forecast, balance.cap_eur),
+        "forecast_method": course.forecast.method if course.forecast else _("Nothing to forecast from yet."),
+        "trend": sparkline(course.days, said=_("The cost of each day of this month")),
+        "resets": _("resets on %(day)s") % {"day": date_format(row.resets_at, "DATE_FORMAT")},
         "resets_exactly": f"{row.resets_at.isoformat()} ({row.organization.time_zone})",
     }
 

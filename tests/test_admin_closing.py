@@ -61,7 +61,7 @@ def test_who_closes_a_month_sees_its_checklist_first(organization: Organization,
     client = logged_in(who)
     page = words(client.get(change_page(month)))
     assert close_page(month) in page
-    assert page.count(\'class="is-met"\') >= 4
+    assert page.count('class="is-met"') >= 4
     assert "to do" not in page
     closed = client.post(close_page(month), {"reason": "all bills are in"}, follow=True)
     assert closed.redirect_chain == [(change_page(month), 302)]
