@@ -9,11 +9,6 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def day_of(instant: datetime, time_zone: str) -> date:
-    """The local day that `instant` falls into in `time_zone`."""
-    return instant.astimezone(ZoneInfo(time_zone)).date()
-
-
 def month_of(instant: datetime, time_zone: str) -> date:
     """The accounting month (its first day) that `instant` falls into in `time_zone`."""
     return day_of(instant, time_zone).replace(day=1)

@@ -11,12 +11,11 @@ from typing import Literal
 from aigov import clock
 from aigov.money import ZERO
 from budgets.daily import costs_by, day_costs
-from budgets.forecast import Forecast, forecast
+from budgets.forecast import WEEKS_MAX, Forecast, forecast
 from budgets.models import BudgetAccount, Scope
 from budgets.months import MonthOfOrganization
 
-#: Eight weeks show the pattern of the weekdays.
-LOOK_BACK = timedelta(weeks=8)
+LOOK_BACK = timedelta(weeks=WEEKS_MAX)
 
 Level = Literal["calm", "near", "full"]
 
@@ -78,14 +77,10 @@ def _outlook(
     costs: Mapping[date, Decimal], month: date, today: date, last_month_eur: Decimal | None
 ) -> Outlook:
     so_far = [month + timedelta(days=number) for number in range((today - month).days + 1)]
-    known = sorted(day for day in costs if day <= today)
-    first = known[0] if known else today
-    every_day = [first + timedelta(days=number) for number in range((today - first).days + 1)]
-    daily = [(day, costs.get(day, ZERO)) for day in every_day] if known else []
     return Outlook(
         days=[costs.get(day, ZERO) for day in so_far],
         last_month_eur=last_month_eur,
-        forecast=forecast(daily, month=month, today=today),
+        forecast=forecast(list(costs.items()), month=month, today=today),
     )
 
 
