@@ -188,6 +188,25 @@ DEFINITIONS: Mapping[str, Definition] = {
             cache_hit_rate,
         ),
         Definition(
+            "confidence",
+            _("Confidence"),
+            _(
+                "How likely the small model's answer is right, by its own signals. An answer at or above the"
+                " threshold is accepted; below it, the large model is asked (escalated), or, where that is"
+                " not affordable or not available, the small answer is given all the same (degraded)."
+            ),
+            "share",
+        ),
+        Definition(
+            "reliability",
+            _("Reliability of the confidence"),
+            _(
+                "Of the answers of one confidence, the share that turned out right. Where the two are equal,"
+                " the confidence can be trusted."
+            ),
+            "share",
+        ),
+        Definition(
             "escalation_rate",
             _("Escalation rate"),
             _(

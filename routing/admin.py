@@ -1,8 +1,8 @@
 """The decisions in the admin: how each request was answered, looked at by all whom its costs concern."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -52,6 +52,10 @@ def route_words(decision: Decision) -> str:
     return _("no answer: %(code)s") % {"code": decision.error_code}
 
 
+#: In an address: those that name no use case or user.
+NAMELESS = "-"
+
+
 class RouteFilter(admin.SimpleListFilter):
     title = gettext_lazy("route")
     parameter_name = "by_route"
@@ -77,6 +81,49 @@ class ProviderFilter(admin.SimpleListFilter):
         return queryset.filter(provider=self.value()) if self.value() else queryset
 
 
+class NamedFilter(admin.SimpleListFilter):
+    """Narrows to one use case or user that an address names, such as the dashboards'; it offers no others."""
+
+    field: ClassVar[str]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(NAMELESS, _("none"))]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        yield {
+            "selected": False,
+            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
+            "display": _("All"),
+        }
+        chosen = self.value() or ""
+        yield {
+            "selected": True,
+            "query_string": changelist.get_query_string({self.parameter_name: chosen}),
+            "display": _("none") if chosen == NAMELESS else chosen,
+        }
+
+    def has_output(self) -> bool:
+        return self.value() is not None
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        if chosen is None:
+            return queryset
+        return queryset.filter(**{self.field: "" if chosen == NAMELESS else chosen})
+
+
+class UseCaseFilter(NamedFilter):
+    title = gettext_lazy("use case")
+    parameter_name = "by_use_case"
+    field = "use_case"
+
+
+class UserFilter(NamedFilter):
+    title = gettext_lazy("user")
+    parameter_name = "by_user"
+    field = "user"
+
+
 @admin.register(Decision)
 class DecisionAdmin(TenantAdmin):
     list_display = (
@@ -84,7 +131,10 @@ class DecisionAdmin(TenantAdmin):
         *("confidence_number", "cost_euro", "latency_number"),
     )
     list_select_related = ("organization",)
-    list_filter = (OrganizationFilter, RouteFilter, ProviderFilter, ("created_at", DateFilter))
+    list_filter = (
+        *(OrganizationFilter, RouteFilter, ProviderFilter, UseCaseFilter, UserFilter),
+        ("created_at", DateFilter),
+    )
     search_fields = ("id", "user", "use_case", "model", "request_id")
     search_help_text = gettext_lazy("Completion, user, use case, model or request")
     ordering = ("-created_at",)

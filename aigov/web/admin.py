@@ -70,7 +70,10 @@ BADGES: Mapping[str, str] = {"budgets.approvalrequest": "budgets.admin_requests.
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: the home page, one's own files, and the pages that the person who asks may see."""
-    home = {"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}
+    home = [{"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}]
+    if request.user.has_perm("budgets.view_costrecord"):
+        home.append({"title": _("Key figures"), "icon": "monitoring", "link": reverse("kpis:home")})
+    home.append({"title": _("Your files"), "icon": "download", "link": reverse("exports")})
     groups = [
         {
             "title": title,
@@ -79,8 +82,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         }
         for title, pages in GROUPS
     ]
-    files = {"title": _("Your files"), "icon": "download", "link": reverse("exports")}
-    return [{"items": [home, files]}, *(group for group in groups if group["items"])]
+    return [{"items": home}, *(group for group in groups if group["items"])]
 
 
 def stylesheet(request: HttpRequest) -> str:

@@ -1,0 +1,188 @@
+"""What the euro bought: leads and orders, what each cost, and what they are worth.
+
+Two ways of counting stand apart: all cost by all leads of the period, and the cost of the calls that name a
+lead by the leads that they name. No figure mixes them, and each says which it is.
+"""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from aigov.money import euro_for_people
+from kpis import plots
+from kpis.figures import Card, Figure, Words, lines_over_time, top_list, trend_over_time
+from kpis.pages.overview import cost_per_lead_card, cost_per_order_card, leads_text, orders_text
+from kpis.pages.page import Page, card
+from kpis.plots import Series
+from kpis.queries import Business, Direct, Kind
+from kpis.readings import Readings
+from kpis.tables import Column
+
+NO_OUTCOMES = gettext_lazy(
+    "No leads or orders with a cost in this period. Report them to /api/v1/outcomes, or import them as CSV"
+    " in the admin."
+)
+NO_NAMES = gettext_lazy(
+    "No call of this period names a lead or an order. Send `lead_id` or `order_id` in a request's `metadata`."
+)
+DIRECT_NOTE = gettext_lazy(
+    "Only the calls that name one. A lead or order that is named on several days counts on each."
+)
+
+
+def cards(read: Readings) -> Sequence[Card]:
+    brought, direct = read.now.business.outcomes, read.now.business.direct
+    return [
+        cost_per_lead_card(read, leads_text(brought.leads)),
+        card(
+            *(read, "direct_cost_per_lead", "euro", lambda of: of.business.direct.cost_per_lead_eur),
+            good="down",
+            note=_("%(leads)s named by calls") % {"leads": leads_text(direct.leads)},
+        ),
+        cost_per_order_card(read, orders_text(brought.orders)),
+        card(
+            *(read, "direct_cost_per_order", "euro", lambda of: of.business.direct.cost_per_order_eur),
+            good="down",
+            note=_("%(orders)s named by calls") % {"orders": orders_text(direct.orders)},
+        ),
+        card(
+            *(read, "return_on_spend", "factor", lambda of: of.business.return_on_spend),
+            good="up",
+            note=_("Value: %(value)s") % {"value": euro_for_people(brought.value_eur)},
+        ),
+    ]
+
+
+def _all_cost(name: str, title: Any, definition: str, ratio: Callable[[Business], Decimal | None]) -> Any:
+    """The figure of all cost by all leads (or orders), with its trend."""
+
+    def figure(read: Readings) -> Figure:
+        words = Words(
+            name, str(title), definition, str(NO_OUTCOMES), _("All cost of the period, by all of the period.")
+        )
+        series = Series(str(title), plots.BLUE, [ratio(each) for each in read.business])
+        return trend_over_time(words, read.steps, series, "euro")
+
+    return figure
+
+
+def _direct(name: str, title: Any, definition: str, ratio: Callable[[Direct], Decimal | None]) -> Any:
+    """The figure of what the calls cost that name a lead (or order)."""
+
+    def figure(read: Readings) -> Figure:
+        words = Words(name, str(title), definition, str(NO_NAMES), str(DIRECT_NOTE))
+        series = Series(str(title), plots.GREEN, [ratio(each.direct) for each in read.business])
+        return trend_over_time(words, read.steps, series, "euro")
+
+    return figure
+
+
+def return_over_time(read: Readings) -> Figure:
+    """Value of leads and orders by what AI cost."""
+    values = [each.return_on_spend if each.outcomes.value_eur else None for each in read.business]
+    words = Words(
+        *("return-on-spend", _("Return on spend over time"), "return_on_spend"),
+        _("No lead or order of this period has a value. Report `value_eur` with the outcomes."),
+        _("Value of leads and orders by all cost."),
+    )
+    return lines_over_time(words, read.steps, [Series(_("Return on spend"), plots.BLUE, values)], "factor")
+
+
+def by_use_case(read: Readings) -> Figure:
+    words = Words(
+        *("direct-cost-by-use-case", _("Direct cost per lead by use case"), "direct_cost_per_lead"),
+        *(str(NO_NAMES), _("Only the calls that name a lead.")),
+    )
+    rows = [
+        (each.group[0] or _("without a use case"), *_direct_cells(each.direct)) for each in read.by_use_case
+    ]
+    return _direct_list(words, _("Use case"), rows)
+
+
+def by_model(read: Readings) -> Figure:
+    words = Words(
+        *("direct-cost-by-model", _("Direct cost per lead by model"), "direct_cost_per_lead"),
+        *(str(NO_NAMES), _("Only the calls that name a lead, and of these the calls of that model.")),
+    )
+    rows = [(each.group[1] or _("without a model"), *_direct_cells(each.direct)) for each in read.by_model]
+    return _direct_list(words, _("Model"), rows)
+
+
+Cells = tuple[Decimal | None, int, Decimal | None, int]
+
+
+def _direct_cells(direct: Direct) -> Cells:
+    return direct.cost_per_lead_eur, direct.leads, direct.cost_per_order_eur, direct.orders
+
+
+def _direct_list(words: Words, title: str, rows: Sequence[tuple[str, *Cells]]) -> Figure:
+    columns = (
+        *(Column(title), Column(_("Direct cost per lead"), "euro"), Column(_("Leads named"), "count")),
+        *(Column(_("Direct cost per order"), "euro"), Column(_("Orders named"), "count")),
+    )
+    named = [row for row in rows if row[2] or row[4]]
+    named.sort(key=lambda row: row[1] or Decimal(0), reverse=True)
+    return top_list(words, columns, named, color=plots.GREEN)
+
+
+def _distribution(name: str, title: Any, definition: str, kind: Kind) -> Any:
+    """How unequal leads (or orders) are in what they cost."""
+
+    def figure(read: Readings) -> Figure:
+        words = Words(
+            name, str(title), definition, str(NO_NAMES), _("Over all that calls name in the period.")
+        )
+        columns = (Column(_("Cost of one")), Column(_("Cost"), "euro"))
+        found = read.distribution(kind)
+        rows = [
+            (_("The cheapest tenth, at most"), found.p10_eur),
+            (_("Half of them, at most"), found.median_eur),
+            (_("On average"), found.mean_eur),
+            (_("Nine tenths, at most"), found.p90_eur),
+            (_("The dearest"), found.max_eur),
+        ]
+        return top_list(words, columns, rows if found.named else [], color=plots.GREEN)
+
+    return figure
+
+
+PAGE = Page(
+    gettext_lazy("Business"),
+    cards,
+    {
+        "cost-per-lead": _all_cost(
+            *("cost-per-lead", gettext_lazy("Cost per lead, all cost"), "cost_per_lead"),
+            lambda each: each.cost_per_lead_eur,
+        ),
+        "cost-per-order": _all_cost(
+            *("cost-per-order", gettext_lazy("Cost per order, all cost"), "cost_per_order"),
+            lambda each: each.cost_per_order_eur,
+        ),
+        "direct-cost-per-lead": _direct(
+            *("direct-cost-per-lead", gettext_lazy("Direct cost per lead"), "direct_cost_per_lead"),
+            lambda each: each.cost_per_lead_eur,
+        ),
+        "direct-cost-per-order": _direct(
+            *("direct-cost-per-order", gettext_lazy("Direct cost per order"), "direct_cost_per_order"),
+            lambda each: each.cost_per_order_eur,
+        ),
+        "direct-cost-by-use-case": by_use_case,
+        "direct-cost-by-model": by_model,
+        "lead-cost-distribution": _distribution(
+            *("lead-cost-distribution", gettext_lazy("What one lead costs"), "direct_cost_per_lead", "lead")
+        ),
+        "order-cost-distribution": _distribution(
+            *(
+                "order-cost-distribution",
+                gettext_lazy("What one order costs"),
+                "direct_cost_per_order",
+                "order",
+            )
+        ),
+        "return-on-spend": return_over_time,
+    },
+    wide=frozenset({"return-on-spend"}),
+)

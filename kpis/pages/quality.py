@@ -1,0 +1,23 @@
+"""Whether answers were right as often as the models were sure of them."""
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from kpis.figures import Figure, Words, reliability_diagram
+from kpis.pages.page import Page, no_cards
+from kpis.readings import Readings
+
+
+def reliability(read: Readings) -> Figure:
+    words = Words(
+        *("reliability", _("How often answers were right, by how sure they were"), "reliability"),
+        _(
+            "No answer of this period has been judged yet. Tell the gateway what was right: send `correct` or"
+            " `expected` to /api/v1/completions/{id}/feedback. From some hundred judged answers on, this"
+            " figure shows whether an answer that is 80 % sure is right four times out of five."
+        ),
+    )
+    return reliability_diagram(words, [])
+
+
+PAGE = Page(gettext_lazy("Quality"), no_cards, {"reliability": reliability}, wide=frozenset({"reliability"}))

@@ -1,0 +1,200 @@
+"""What a page reads: each question asked once, when a card or a figure first needs the answer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from functools import cached_property
+from itertools import dropwhile
+from typing import TypeVar
+
+from django.db.models import Sum
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from aigov import clock
+from aigov.registry.snapshot import load_settings_sync
+from budgets import daily
+from budgets.forecast import WEEK, WEEKS_MAX, Forecast, forecast
+from budgets.models import BudgetAccount, Scope
+from kpis import queries
+from kpis.buckets import Buckets, buckets
+from kpis.filters import Selection
+from kpis.periods import Period
+from kpis.queries import Business, Direct, Outcomes, Requests
+from routing.keys import THRESHOLD
+
+T = TypeVar("T")
+
+
+class Readings:
+    """The answers for one selection."""
+
+    def __init__(self, chosen: Selection) -> None:
+        self.chosen = chosen
+        self.ids = chosen.organization_ids
+        self.use_case = chosen.use_case or None
+        self.period = chosen.picked.period
+        self.at = clock.now()
+
+    # --- Totals
+
+    @cached_property
+    def now(self) -> queries.Figures:
+        return queries.figures(self.ids, self.period, self.use_case)
+
+    @cached_property
+    def before(self) -> queries.Figures | None:
+        """The figures of the period before; None where no comparison is wanted."""
+        compared = self.chosen.compared
+        return queries.figures(self.ids, compared.period, self.use_case) if compared else None
+
+    @cached_property
+    def today_eur(self) -> Decimal:
+        return queries.today_eur(self.ids, self.use_case)
+
+    @cached_property
+    def cap_eur(self) -> Decimal | None:
+        """The caps of the month together; None where there is none to hold the cost against."""
+        if self.chosen.picked.kind != "month" or self.use_case:
+            return None
+        accounts = BudgetAccount.objects.filter(
+            organization__in=self.ids, month=self.period.first, scope=Scope.ORGANIZATION
+        )
+        total: Decimal | None = accounts.aggregate(total=Sum("cap_eur"))["total"]
+        return total
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """The confidence that is asked for; None where the organizations do not all ask for the same."""
+        settings = load_settings_sync()
+        found = {settings.value(THRESHOLD.name, organization_id=pk) for pk in self.ids}
+        return float(found.pop()) if len(found) == 1 else None
+
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """Where this month's cost may end; None of any other period, or where nothing is known yet."""
+        today, picked = self.chosen.today, self.chosen.picked
+        if picked.kind != "month" or self.use_case or not picked.first <= today <= picked.last:
+            return None
+        costs = queries.cost_by_day(self.ids, Period(today - timedelta(days=WEEK * WEEKS_MAX), today))
+        # What was before the first call is not known to cost nothing.
+        days = list(dropwhile(lambda day: not day[1], costs.items()))
+        return forecast(days, month=picked.first, today=today)
+
+    # --- Over time
+
+    @cached_property
+    def steps(self) -> Buckets:
+        """The steps of the period, up to today where it runs."""
+        last = self.period.last
+        return buckets(self.period.first, max(min(last, self.chosen.today), self.period.first))
+
+    @cached_property
+    def business(self) -> Sequence[Business]:
+        """What each step cost and brought."""
+        return self._gathered(queries.business_by_day, _all_business)
+
+    @cached_property
+    def requests(self) -> Sequence[Requests]:
+        """How the requests of each step ended."""
+        return self._gathered(queries.requests_by_day, _all_requests)
+
+    @cached_property
+    def tier_costs(self) -> Sequence[Mapping[str, Decimal]]:
+        """What each step's calls of each tier cost."""
+        return self._gathered(queries.tier_cost_by_day, _all_costs)
+
+    def _gathered(
+        self, read: Callable[..., Mapping[date, T]], add_up: Callable[[Sequence[T]], T]
+    ) -> Sequence[T]:
+        days = read(self.ids, self.period, self.use_case).items()
+        gathered = self.steps.gathered(days, lambda row: row[0])
+        return [add_up([value for _day, value in rows]) for rows in gathered]
+
+    # --- By group
+
+    @cached_property
+    def by_use_case(self) -> Sequence[queries.GroupBusiness]:
+        return queries.business_by("use_case", self.ids, self.period, self.use_case)
+
+    @cached_property
+    def by_model(self) -> Sequence[queries.GroupBusiness]:
+        return queries.business_by("model", self.ids, self.period, self.use_case)
+
+    @cached_property
+    def users(self) -> Sequence[daily.UserCost]:
+        return queries.top_users(self.ids, self.period, limit=50)
+
+    @cached_property
+    def attempts(self) -> Sequence[queries.Attempts]:
+        return queries.attempts(self.ids, self.period, self.use_case)
+
+    @cached_property
+    def latencies(self) -> Mapping[str, queries.Latencies]:
+        return queries.latencies(self.ids, self.period, self.use_case)
+
+    @cached_property
+    def confidences(self) -> Sequence[queries.ConfidenceBin]:
+        return queries.confidence_histogram(self.ids, self.period, self.use_case)
+
+    @cached_property
+    def call_costs(self) -> Mapping[str, Decimal | None]:
+        """What a call of each tier costs on average."""
+        period = self.period
+        found = daily.costs_by(
+            "tier",
+            organization_ids=self.ids,
+            first=period.first,
+            last=period.last,
+            use_case=self.use_case,
+        )
+        return {each.group[0]: each.cost_eur / each.calls for each in found if each.calls}
+
+    def distribution(self, kind: queries.Kind) -> queries.CostDistribution:
+        return queries.direct_cost_distribution(kind, self.ids, self.period, self.use_case)
+
+    @cached_property
+    def use_case_names(self) -> Sequence[str]:
+        """What the use case can be narrowed to; the chosen one is among them."""
+        found = {name for name in queries.use_cases(self.ids, self.period) if name}
+        return sorted(found | {self.chosen.use_case} - {""}, key=str.casefold)
+
+    @property
+    def as_of_text(self) -> str:
+        at = date_format(localtime(self.at), "DATETIME_FORMAT")
+        return _("As of %(at)s; today is live. Days are the organizations' local days.") % {"at": at}
+
+
+def _all_costs(rows: Sequence[Mapping[str, Decimal]]) -> Mapping[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for row in rows:
+        for tier, cost_eur in row.items():
+            found[tier] = found.get(tier, Decimal(0)) + cost_eur
+    return found
+
+
+def _all_business(rows: Sequence[Business]) -> Business:
+    total, brought, direct = Business(), Outcomes(), Direct()
+    for row in rows:
+        brought.leads += row.outcomes.leads
+        brought.orders += row.outcomes.orders
+        brought.value_eur += row.outcomes.value_eur
+        direct.add("lead", row.direct.lead_cost_eur, row.direct.leads)
+        direct.add("order", row.direct.order_cost_eur, row.direct.orders)
+    cost_eur = sum((row.cost_eur for row in rows), total.cost_eur)
+    return Business(cost_eur, sum(row.calls for row in rows), brought, direct)
+
+
+_SUMMED = (
+    *("small", "large", "degraded", "cache", "failed", "refused", "judged", "escalated", "rescued"),
+    *("cost_eur", "saved_eur", "all_large_eur"),
+)
+
+
+def _all_requests(rows: Sequence[Requests]) -> Requests:
+    total = Requests()
+    for row in rows:
+        for name in _SUMMED:
+            setattr(total, name, getattr(total, name) + getattr(row, name))
+    return total
