@@ -10,11 +10,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from aigov import service
+from aigov import clock, service
 from aigov.demo import cast, corpus, figures, season, traffic
 from aigov.demo.cast import Cast
 from aigov.demo.prices import load_prices
 from aigov.organizations.models import Organization
+from budgets import bill_watch
 
 REQUESTS = 300
 REQUESTS_MAX = 10_000
@@ -47,6 +48,7 @@ class Command(BaseCommand):
         finally:
             connections.close_all()
         answers = asyncio.run(self._play(players, address, count))
+        read_bills()
         failed = any(answer.status not in EXPECTED_STATUS for answer in answers)
         if then_exit:
             return 1 if failed else 0
@@ -88,6 +90,15 @@ class Command(BaseCommand):
     def _say(self, *lines: str) -> None:
         self.stdout.write("\n".join(lines))
         self.stdout.flush()
+
+
+def read_bills() -> None:
+    """Reads today's bill as far as it goes, so that there is something to reconcile."""
+    today = clock.now().date()
+    try:
+        bill_watch.import_days(today, today)
+    finally:
+        connections.close_all()
 
 
 def answered_by() -> str:
