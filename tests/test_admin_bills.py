@@ -8,7 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from aigov import clock
@@ -165,13 +167,15 @@ def test_without_an_admin_key_a_bill_comes_from_files_alone(
     assert operator.get(f"{OVERVIEW}{month:%Y-%m}/read/").status_code == 404
 
 
-def test_the_queries_do_not_grow_with_the_bill(
-    organization: Organization, month: date, operator: Client, django_assert_num_queries: Any
-) -> None:
-    for number in range(20):
-        bill("openai", month + timedelta(days=number), {f"gpt-{model}": "1" for model in range(5)})
-    with django_assert_num_queries(12):
-        operator.get(reverse("reconciliation-provider", args=[f"{month:%Y-%m}", "openai"]))
+def test_the_queries_do_not_grow_with_the_bill(month: date, operator: Client) -> None:
+    numbers = []
+    for days in (range(1), range(1, 20)):
+        for day in days:
+            bill("openai", month + timedelta(days=day), {f"gpt-{model}": "1" for model in range(5)})
+        with CaptureQueriesContext(connection) as queries:
+            operator.get(reverse("reconciliation-provider", args=[f"{month:%Y-%m}", "openai"]))
+        numbers.append(len(queries))
+    assert numbers[0] == numbers[1]
 
 
 @pytest.fixture(autouse=True)
