@@ -10,12 +10,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from aigov import clock, service
-from aigov.demo import cast, corpus, figures, season, traffic
+from aigov import service
+from aigov.demo import billed, cast, corpus, figures, season, traffic
 from aigov.demo.cast import Cast
 from aigov.demo.prices import load_prices
 from aigov.organizations.models import Organization
-from budgets import bill_watch
 
 REQUESTS = 300
 REQUESTS_MAX = 10_000
@@ -48,7 +47,10 @@ class Command(BaseCommand):
         finally:
             connections.close_all()
         answers = asyncio.run(self._play(players, address, count))
-        read_bills()
+        try:
+            billed.read_bills()
+        finally:
+            connections.close_all()
         failed = any(answer.status not in EXPECTED_STATUS for answer in answers)
         if then_exit:
             return 1 if failed else 0
@@ -63,6 +65,7 @@ class Command(BaseCommand):
             acting=cast.ACTING,
         )
         if requests:
+            billed.bill_season(organization)
             self._say(
                 f"Made up {season.DAYS} days of history for the dashboards: {requests} requests,"
                 f" each marked as {season.REMARK!r}.",
@@ -90,15 +93,6 @@ class Command(BaseCommand):
     def _say(self, *lines: str) -> None:
         self.stdout.write("\n".join(lines))
         self.stdout.flush()
-
-
-def read_bills() -> None:
-    """Reads today's bill as far as it goes, so that there is something to reconcile."""
-    today = clock.now().date()
-    try:
-        bill_watch.import_days(today, today)
-    finally:
-        connections.close_all()
 
 
 def answered_by() -> str:
