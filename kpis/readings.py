@@ -17,7 +17,7 @@ from aigov.registry.snapshot import load_settings_sync
 from budgets import daily
 from budgets.forecast import WEEK, WEEKS_MAX, Forecast, forecast
 from budgets.models import BudgetAccount, Scope
-from kpis import queries
+from kpis import definitions, queries
 from kpis.buckets import Buckets, buckets
 from kpis.filters import Selection
 from kpis.periods import Period
@@ -25,6 +25,46 @@ from kpis.queries import Business, Direct, Outcomes, Requests
 from routing.keys import THRESHOLD
 
 T = TypeVar("T")
+
+
+class Totals:
+    """The key figures of a period, each read when it is first needed.
+
+    Args:
+        requests: how to come by the requests where they are read already, by day.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[int],
+        period: Period,
+        use_case: str | None,
+        *,
+        requests: Callable[[], Requests] | None = None,
+    ) -> None:
+        self._chosen = ids, period, use_case
+        self._requests = requests
+
+    @cached_property
+    def requests(self) -> Requests:
+        return self._requests() if self._requests else queries.requests(*self._chosen)
+
+    @cached_property
+    def business(self) -> Business:
+        """Without the calls that name a lead or an order."""
+        return queries.spending(*self._chosen)
+
+    @cached_property
+    def direct(self) -> Direct:
+        return queries.direct(*self._chosen)
+
+    @property
+    def savings_factor(self) -> float | None:
+        return definitions.savings_factor(self.requests.all_large_eur, self.business.cost_eur)
+
+    @property
+    def saved_eur(self) -> Decimal:
+        return definitions.saved_eur(self.requests.all_large_eur, self.business.cost_eur)
 
 
 class Readings:
@@ -40,14 +80,14 @@ class Readings:
     # --- Totals
 
     @cached_property
-    def now(self) -> queries.Figures:
-        return queries.figures(self.ids, self.period, self.use_case)
+    def now(self) -> Totals:
+        return Totals(self.ids, self.period, self.use_case, requests=lambda: _all_requests(self.requests))
 
     @cached_property
-    def before(self) -> queries.Figures | None:
+    def before(self) -> Totals | None:
         """The figures of the period before; None where no comparison is wanted."""
         compared = self.chosen.compared
-        return queries.figures(self.ids, compared.period, self.use_case) if compared else None
+        return Totals(self.ids, compared.period, self.use_case) if compared else None
 
     @cached_property
     def today_eur(self) -> Decimal:

@@ -34,17 +34,17 @@ DIRECT_NOTE = gettext_lazy(
 
 
 def cards(read: Readings) -> Sequence[Card]:
-    brought, direct = read.now.business.outcomes, read.now.business.direct
+    brought, direct = read.now.business.outcomes, read.now.direct
     return [
         cost_per_lead_card(read, leads_text(brought.leads)),
         card(
-            *(read, "direct_cost_per_lead", "euro", lambda of: of.business.direct.cost_per_lead_eur),
+            *(read, "direct_cost_per_lead", "euro", lambda of: of.direct.cost_per_lead_eur),
             good="down",
             note=_("%(leads)s named by calls") % {"leads": leads_text(direct.leads)},
         ),
         cost_per_order_card(read, orders_text(brought.orders)),
         card(
-            *(read, "direct_cost_per_order", "euro", lambda of: of.business.direct.cost_per_order_eur),
+            *(read, "direct_cost_per_order", "euro", lambda of: of.direct.cost_per_order_eur),
             good="down",
             note=_("%(orders)s named by calls") % {"orders": orders_text(direct.orders)},
         ),

@@ -11,8 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from kpis.definitions import DEFINITIONS
 from kpis.figures import Card, Figure
-from kpis.queries import Figures
-from kpis.readings import Readings
+from kpis.readings import Readings, Totals
 from kpis.tables import Kind, write
 
 Number = Decimal | float | int | None
@@ -55,7 +54,7 @@ def card(
     read: Readings,
     definition: str,
     kind: Kind,
-    value: Callable[[Figures], Number],
+    value: Callable[[Totals], Number],
     *,
     good: Good = None,
     note: str = "",
