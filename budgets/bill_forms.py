@@ -1,4 +1,4 @@
-"""What can be done on the pages of the providers' bills: read them, import a file, accept a difference."""
+"""What can be done on the pages of the providers' bills: read, import, post, accept."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -20,7 +20,7 @@ from unfold.widgets import (
 
 from aigov import clock
 from aigov.errors import BadRequest, GatewayError
-from aigov.money import usd_for_people
+from aigov.money import exact_euro_for_people, usd_for_people
 from aigov.organizations.tenant_admin import (
     ReasonForm,
     form_page,
@@ -40,7 +40,7 @@ from budgets.bills import (
     keep_file,
     waiting_file,
 )
-from budgets.differences import accept_difference
+from budgets.differences import accept_difference, post_difference, shares_of
 from providers.billing import can_read
 from providers.errors import ProviderError
 from providers.models import ProviderName
@@ -245,6 +245,40 @@ def accept_page(request: HttpRequest, month: str, provider: str) -> HttpResponse
         back=address_of(first, provider),
         place=_("Reconciliation"),
     )
+
+
+def post_page(request: HttpRequest, month: str, provider: str) -> HttpResponse:
+    """Shows what each organization would bear of the difference, and asks for the corrections."""
+    check(request, CHANGE)
+    first, label = month_in(month), _label(provider)
+    form = ReasonForm(request.POST) if request.method == "POST" else ReasonForm()
+    try:
+        shares = shares_of(first, provider)
+        if request.method == "POST" and form.is_valid():
+            asked = post_difference(
+                month=first, provider=provider, reason=form.cleaned_data["reason"], acting=person(request)
+            )
+            messages.success(request, _asked_words(len(asked)))
+            return redirect(address_of(first, provider))
+    except GatewayError as refusal:
+        messages.error(request, refusal.message)
+        return redirect(address_of(first, provider))
+    return page(
+        request,
+        "post.html",
+        _("Post the difference of %(provider)s, %(month)s") % {"provider": label, "month": month_text(first)},
+        page_form=form,
+        shares=[(one.organization, exact_euro_for_people(one.amount_eur)) for one in shares],
+        back=address_of(first, provider),
+    )
+
+
+def _asked_words(number: int) -> str:
+    return ngettext(
+        "%(count)d correction waits for a second person.",
+        "%(count)d corrections wait for a second person.",
+        number,
+    ) % {"count": number}
 
 
 def _label(provider: str) -> str:

@@ -325,4 +325,7 @@ def _actions(found: ProviderMonth) -> list[tuple[Any, str]]:
     if not found.is_over or found.known_until is None or found.waiting or not found.open_usd:
         return []
     arguments = [month_in_path(found.month), found.provider]
-    return [(_("Accept as it is"), reverse("reconciliation-accept", args=arguments))]
+    accept = (_("Accept as it is"), reverse("reconciliation-accept", args=arguments))
+    if found.missing or found.accepted:
+        return [accept]
+    return [(_("Post the difference"), reverse("reconciliation-post", args=arguments)), accept]

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Protocol
 
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
@@ -19,30 +18,13 @@ from aigov.errors import BadRequest
 from aigov.money import NANO_EURO
 from aigov.organizations.audit import write_audit_entry
 from aigov.organizations.models import Organization, User
+from budgets.approvals import ask
 from budgets.models import AcceptedDifference, ApprovalRequest, RequestKind
 from budgets.reconciliation import ProviderMonth, bare_model, delta, midnight
 from providers.models import ProviderName
 
 LOCK = 7_290_314
 REASON_CHARACTERS_MAX = 1_000
-
-
-class Ask(Protocol):
-    """Asks for a second person's approval (`budgets.approvals.ask`)."""
-
-    def __call__(
-        self,
-        *,
-        organization: Organization,
-        kind: str,
-        month: date,
-        amount_eur: Decimal,
-        provider: str,
-        model: str,
-        reason: str,
-        acting: User,
-        asked_by_user: User,
-    ) -> ApprovalRequest: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +38,7 @@ class Share:
 
 @transaction.atomic
 def post_difference(
-    *, month: date, provider: str, model: str = "", reason: str, acting: User, ask: Ask
+    *, month: date, provider: str, model: str = "", reason: str, acting: User
 ) -> list[ApprovalRequest]:
     """Asks for the corrections that make the ledger say what the bill says, of one model or of all.
 
@@ -75,7 +57,6 @@ def post_difference(
             model=share.model,
             reason=reason,
             acting=acting,
-            asked_by_user=acting,
         )
         for share in shares
     ]

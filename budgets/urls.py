@@ -13,6 +13,7 @@ urlpatterns = [
     path("file/<int:import_id>/", _page(bill_forms.confirm_page), name="reconciliation-confirm"),
     path("<str:month>/read/", _page(bill_forms.read_page), name="reconciliation-read"),
     path("<str:month>/of/<str:provider>/", _page(bill_pages.provider_page), name="reconciliation-provider"),
+    path("<str:month>/of/<str:provider>/post/", _page(bill_forms.post_page), name="reconciliation-post"),
     path(
         "<str:month>/of/<str:provider>/accept/", _page(bill_forms.accept_page), name="reconciliation-accept"
     ),

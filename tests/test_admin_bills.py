@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from aigov import clock
 from aigov.organizations.models import Member, Organization, Role, User
-from budgets.models import AcceptedDifference, BillImport, BillLine
+from budgets.models import AcceptedDifference, ApprovalRequest, BillImport, BillLine
 from tests.admin_world import as_role, errors_of, logged_in, person, text_of
 from tests.bills_world import Maker, add_to_bill, bill, call_at, charge, noon, own_month
 from tests.conftest import Sandbox
@@ -148,6 +148,25 @@ def test_a_difference_is_accepted_with_a_reason(
     shown = text_of(operator.post(address, {"reason": "a colleague's tests"}, follow=True))
     assert "a colleague&#x27;s tests" in shown and "agrees" in shown and "Accept as it is" not in shown
     assert AcceptedDifference.objects.get(month=month).amount_usd == Decimal("0.0975")
+
+
+def test_a_difference_is_posted_for_a_second_person_to_approve(
+    organization: Organization, month: date, operator: Client
+) -> None:
+    charge([call_at(organization, noon(month))])
+    bill("openai", month, {"gpt-4o": "0.2"})
+    address = reverse("reconciliation-post", args=[f"{month:%Y-%m}", "openai"])
+    assert organization.name in text_of(operator.get(address))
+    assert list(errors_of(operator.post(address, {"reason": ""}))) == ["reason"]
+    shown = text_of(operator.post(address, {"reason": "as billed"}, follow=True))
+    assert "1 correction waits for a second person." in shown and "waits for approval" in shown
+    [request] = ApprovalRequest.objects.filter(organization=organization)
+    assert (request.kind, request.provider, request.month) == ("correction", "openai", month)
+    again = operator.post(address, {"reason": "again"}, follow=True)
+    assert (
+        "wait for a second person" in text_of(again)
+        and ApprovalRequest.objects.filter(month=month).count() == 1
+    )
 
 
 def test_a_month_of_which_nothing_is_known(month: date, operator: Client) -> None:

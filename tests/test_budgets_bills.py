@@ -16,9 +16,10 @@ from aigov.errors import BadRequest
 from aigov.organizations.models import AuditEntry, Organization, User
 from aigov.registry.values import remove_value, set_value
 from budgets import accounts, bill_watch, bills, tasks
+from budgets.approvals import approve
 from budgets.bills import import_file, import_from_provider, keep_file
 from budgets.differences import accept_difference, post_difference, pro_rata
-from budgets.models import AcceptedDifference, ApprovalRequest, BillDay, BillImport, BillLine, CostRecord
+from budgets.models import AcceptedDifference, BillDay, BillImport, BillLine, CostRecord
 from budgets.reconciliation import ProviderMonth, bare_model, delta, deltas, edges, is_reconciled
 from providers import billing
 from providers.errors import BadCredentials, Malformed, NotSent, TimedOut
@@ -280,7 +281,7 @@ def test_calls_of_others_with_the_same_key_are_on_the_bill_alone(
     )
     assert found.total.ratio == 1 and found.total.delta_eur > 3
     with pytest.raises(BadRequest, match="nobody can bear"):
-        post_difference(month=month, provider="openai", reason="r", acting=person("operator"), ask=Asking())
+        post_difference(month=month, provider="openai", reason="r", acting=person("operator"))
 
 
 def test_an_estimate_that_was_put_right_counts_as_it_is(organization: Organization, month: date) -> None:
@@ -326,42 +327,6 @@ def correct(record: CostRecord, reason: str, *, usd: Decimal | None) -> None:
 # --- Differences
 
 
-class Asking:
-    """Stands in for `budgets.approvals.ask`: makes the request, and nothing else."""
-
-    def __init__(self) -> None:
-        self.asked: list[ApprovalRequest] = []
-
-    def __call__(self, *, acting: User, asked_by_user: User, **what: Any) -> ApprovalRequest:
-        now = clock.now()
-        request = ApprovalRequest.objects.create(
-            **what, asked_by=acting.email, asked_by_user=asked_by_user, asked_at=now, expires_at=now
-        )
-        self.asked.append(request)
-        return request
-
-
-def approve(request: ApprovalRequest, by: User) -> None:
-    """Approves and posts a correction, as the rooms that are in charge of it do."""
-    now, present = clock.now(), accounts.open_month(organization=request.organization).month
-    ApprovalRequest.objects.filter(pk=request.pk).update(state="approved", decided_by=by, decided_at=now)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT ledger_move(%s, %s, '', '', %s, 0)",
-            [request.organization_id, present, request.amount_eur],
-        )
-    CostRecord.objects.create(
-        organization=request.organization,
-        month=present,
-        provider=request.provider,
-        model=request.model,
-        request=request,
-        created_at=now,
-        cost_eur=request.amount_eur,
-        reason=request.reason,
-    )
-
-
 def test_a_difference_that_is_posted_is_none_any_more(
     make_organization: Maker, month: date, operator: User
 ) -> None:
@@ -370,8 +335,8 @@ def test_a_difference_that_is_posted_is_none_any_more(
     charge([call_at(big, at), call_at(big, at), call_at(small, at)])
     charge([call_at(small, at, model="gpt-4o-mini")])
     bill("openai", month, {"gpt-4o": "0.6075", "gpt-4o-mini": "0.01"})
-    before, ask = of_openai(month), Asking()
-    told: Any = {"month": month, "provider": "openai", "reason": "as billed", "acting": operator, "ask": ask}
+    before = of_openai(month)
+    told: Any = {"month": month, "provider": "openai", "reason": "as billed", "acting": operator}
     requests = post_difference(**told)
     total = sum(request.amount_eur or 0 for request in requests)
     assert total == pytest.approx(before.total.delta_eur, abs=Decimal("2e-9"))
@@ -383,17 +348,17 @@ def test_a_difference_that_is_posted_is_none_any_more(
     with pytest.raises(BadRequest, match="wait for a second person"):
         post_difference(**told)
     for request in requests:
-        approve(request, person("operator"))
+        approve(request_id=request.pk, acting=person("operator"))
     after = of_openai(month)
     assert after.state == "reconciled" and abs(after.open_usd) < Decimal("1e-8")
     assert is_reconciled(month)
 
 
 def test_a_models_difference_is_posted_alone(organization: Organization, month: date, operator: User) -> None:
-    at, ask = noon(month), Asking()
+    at = noon(month)
     charge([call_at(organization, at), call_at(organization, at, model="gpt-4o-mini")])
     bill("openai", month, {"gpt-4o": "0.05", "gpt-4o-mini": "1"})
-    told: Any = {"month": month, "provider": "openai", "reason": "r", "acting": operator, "ask": ask}
+    told: Any = {"month": month, "provider": "openai", "reason": "r", "acting": operator}
     [request] = post_difference(model="gpt-4o", **told)
     assert (request.model, request.amount_eur and request.amount_eur < 0) == ("gpt-4o", True)
     with pytest.raises(BadRequest):
@@ -416,7 +381,7 @@ def test_what_is_accepted_holds_for_that_amount(
     with pytest.raises(BadRequest, match="no difference"):
         accept_difference(reason="again", **told)
     with pytest.raises(BadRequest, match="accepted"):
-        post_difference(reason="r", ask=Asking(), **told)
+        post_difference(reason="r", **told)
     BillLine.objects.filter(bill_day=day).update(amount_usd=Decimal("0.3"))
     assert of_openai(month).open_usd == Decimal("0.1") and not is_reconciled(month)
 
@@ -426,7 +391,7 @@ def test_nothing_is_done_about_a_month_that_is_not_over(organization: Organizati
     told: Any = {"month": present, "provider": "openai", "reason": "r", "acting": operator}
     row = bill("openai", present, {"gpt-4o": "1000000"}, covers_until=datetime(2020, 1, 1, tzinfo=UTC))
     try:
-        for refused in (lambda: accept_difference(**told), lambda: post_difference(ask=Asking(), **told)):
+        for refused in (lambda: accept_difference(**told), lambda: post_difference(**told)):
             with pytest.raises(BadRequest, match="not over"):
                 refused()
         assert not is_reconciled(present)
