@@ -17,6 +17,7 @@ from aigov.errors import BadRequest
 from aigov.organizations.models import AuditEntry, Organization, User
 from aigov.registry.values import remove_value, set_value
 from budgets import accounts, bill_watch, bills, tasks
+from budgets.approvals import approve
 from budgets.bills import import_file, import_from_provider, keep_file
 from budgets.differences import accept_difference, post_difference, pro_rata
 from budgets.models import AcceptedDifference, BillDay, BillImport, BillLine, CostRecord
