@@ -45,6 +45,7 @@ class MonthClosed(BadRequest):
 MONTHLY_CAP = "ai.budget.monthly.cap"
 USER_MONTHLY_CAP = "ai.budget.user.monthly.cap"
 USE_CASE_MONTHLY_CAPS = "ai.budget.use_case.monthly.caps"
+CAP_CHANGED = "budget.cap_changed"
 
 _LOCK_VERSION = "SELECT version FROM registry_registryversion FOR SHARE"
 _OPEN = """
@@ -162,7 +163,7 @@ def set_month_cap(
     write_audit_entry(
         organization=account.organization,
         acting=acting,
-        action="budget.cap_changed",
+        action=CAP_CHANGED,
         target=str(account),
         before={"cap_eur": before.cap_eur if before.cap_eur is None else cap_text(before.cap_eur)},
         after={"cap_eur": cap_text(cap_eur)},

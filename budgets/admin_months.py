@@ -35,6 +35,8 @@ from aigov.organizations.tenant_admin import (
     button,
     euro,
     euro_cell,
+    facts_table,
+    instant,
     is_id,
     person,
     two_lines,
@@ -42,8 +44,10 @@ from aigov.organizations.tenant_admin import (
 from aigov.spreadsheets import Kind, file_chunks
 from budgets.approvals import ADD, said_asked
 from budgets.cap_forms import AskedCapForm, CapForm, CapsInList, caps_in_list, posted_ids
+from budgets.cap_history import cap_history
 from budgets.caps import CapRefused, ask_for_cap, set_month_caps
 from budgets.charge_days import last_day
+from budgets.many_caps import ManyCapsForm, accounts_of, preview_rows, previewed
 from budgets.models import BudgetAccount, Scope
 from budgets.months import balance_of
 from budgets.progress import progress, progress_bar
@@ -115,9 +119,10 @@ class BudgetAccountAdmin(TenantAdmin):
 
     readonly_fields = (
         *("organization", "month_shown", "scope", "subject", "kind_of_cap", "used_up"),
-        *("cap_exact", "spent_exact", "held_exact", "left_exact"),
+        *("cap_exact", "spent_exact", "held_exact", "left_exact", "history"),
     )
 
+    actions_list = ("many",)
     actions_detail = ("ask", "statement_pdf", "statement_xlsx", "focus_file")
 
     def get_fieldsets(self, request: HttpRequest, obj: BudgetAccount | None = None) -> Any:
@@ -128,6 +133,7 @@ class BudgetAccountAdmin(TenantAdmin):
             (None, {"fields": (("month_shown", "organization"), ("scope", *whose))}),
             (gettext_lazy("Cap"), {"fields": cap}),
             (gettext_lazy("Figures"), {"fields": figures}),
+            (gettext_lazy("History of the cap"), {"fields": ("history",)}),
         ]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -197,6 +203,18 @@ class BudgetAccountAdmin(TenantAdmin):
         if account.cap_is_of_month:
             return _("It was set for this month.")
         return _("It follows the standing cap of the settings.")
+
+    @admin.display(description=gettext_lazy("changes"))
+    def history(self, account: BudgetAccount) -> SafeString | str:
+        changes = [
+            (
+                *(instant(change.at), change.who, euro_cell(change.before_eur), euro_cell(change.after_eur)),
+                change.reason,
+            )
+            for change in cap_history(account)
+        ]
+        titles = (_("When"), _("Who"), _("From"), _("To"), _("Reason"))
+        return facts_table(titles, changes) if changes else NOTHING
 
     # --- Its month as a file
 
@@ -276,6 +294,30 @@ class BudgetAccountAdmin(TenantAdmin):
         if isinstance(response, TemplateResponse) and self.has_change_permission(request):
             self._show_caps(request, response, caps)
         return response
+
+    def has_many_permission(self, request: HttpRequest) -> bool:
+        return self.has_change_permission(request)
+
+    @button(title=gettext_lazy("Change many caps"), path="many", permission="many")
+    def many(self, request: HttpRequest) -> HttpResponse:
+        """Many caps chosen and reckoned, then looked at, then saved."""
+        form, caps = None, None
+        if "_save" in request.POST:
+            caps = self._given_caps(request)
+            if self._saved(request, caps):
+                return redirect(reverse("admin:budgets_budgetaccount_changelist"))
+        else:
+            form = ManyCapsForm(request.POST or None, organizations=self.organizations(request, "change"))
+            if form.is_valid():
+                accounts = accounts_of(form.cleaned_data["organizations"], form.month_chosen())
+                caps = previewed(accounts, form.new_cap, self._may_change_in_list(request))
+        context = {
+            **self.admin_site.each_context(request),
+            **{"title": _("Change many caps"), "opts": self.opts, "page_form": form, "caps": caps},
+            "rows": preview_rows(caps, person(request)) if caps else [],
+            "back": reverse("admin:budgets_budgetaccount_changelist"),
+        }
+        return TemplateResponse(request, "admin/budgets/many_caps.html", context)
 
     def _given_caps(self, request: HttpRequest) -> CapsInList:
         if not self.has_change_permission(request):

@@ -49,7 +49,7 @@ def parse_amount(text: str, *, point: str, group: str) -> Decimal:
 
 
 class CapField(forms.CharField):
-    """A cap in euro; cleans to a `Decimal` that the ledger can hold."""
+    """A cap in euro; cleans to a `Decimal` that the ledger can hold, or None where it may be left empty."""
 
     widget = UnfoldAdminTextInputWidget
 
@@ -66,6 +66,8 @@ class CapField(forms.CharField):
 
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
+        if not text:
+            return None
         try:
             amount = parse_amount(
                 text, point=get_format("DECIMAL_SEPARATOR"), group=get_format("THOUSAND_SEPARATOR")

@@ -39,9 +39,6 @@ class SeenCapField(CapField):
         """Whether the amount is another one; `1,000` in place of `1000.00` is none."""
         return _amount(initial) != _amount(data)
 
-    def clean(self, value: Any) -> Any:
-        return None if not value and not self.required else super().clean(value)
-
 
 def _amount(text: Any) -> Decimal | str:
     try:

@@ -107,7 +107,8 @@ class BudgetAccount(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.organization} {self.subject} {self.month:%Y-%m}".replace("  ", " ")
+        part = f" {self.scope.replace('_', ' ')} {self.subject}" if self.subject else ""
+        return f"{self.organization}{part} {self.month:%Y-%m}"
 
 
 class Charged(models.Model):
