@@ -47,11 +47,20 @@ USER_MONTHLY_CAP = "ai.budget.user.monthly.cap"
 USE_CASE_MONTHLY_CAPS = "ai.budget.use_case.monthly.caps"
 CAP_CHANGED = "budget.cap_changed"
 
-_LOCK_VERSION = "SELECT version FROM registry_registryversion FOR SHARE"
+LOCK_VERSION = "SELECT version FROM registry_registryversion FOR SHARE"
+# What is there already is not inserted at all: the insert's trigger would lock the organization's account,
+# out of the ledger's order.
 _OPEN = """
 INSERT INTO budget_accounts
     (organization_id, month, scope, subject, cap_eur, cap_is_of_month, spent_eur, held_eur)
-VALUES (%s, %s, %s, %s, %s, false, 0, 0) ON CONFLICT DO NOTHING
+SELECT wanted.*, false, 0, 0
+FROM (VALUES (%s::bigint, %s::date, %s::varchar, %s::varchar, %s::numeric))
+    wanted (organization_id, month, scope, subject, cap_eur)
+WHERE NOT EXISTS (
+    SELECT FROM budget_accounts a
+    WHERE (a.organization_id, a.month, a.scope, a.subject)
+        = (wanted.organization_id, wanted.month, wanted.scope, wanted.subject)
+) ON CONFLICT DO NOTHING
 """
 
 
@@ -81,7 +90,7 @@ async def open_accounts(*, organization_id: int, month: date, user: str, use_cas
     """
     settings = await settings_for(organization_id)
     async with database.connection() as conn, conn.transaction():
-        cursor = await conn.execute(_LOCK_VERSION)
+        cursor = await conn.execute(LOCK_VERSION)
         if await cursor.fetchone() == (settings.version,):
             for scope, subject in _subjects(user, use_case):
                 cap = standing_cap(settings, organization_id, scope, subject)
@@ -98,7 +107,7 @@ def open_month(
     """
     month = month or clock.month_of(clock.now(), organization.time_zone)
     with transaction.atomic(), django_connection.cursor() as cursor:
-        cursor.execute(_LOCK_VERSION)
+        cursor.execute(LOCK_VERSION)
         settings = load_settings_sync()
         for scope, subject in _subjects(user, use_case):
             cap = standing_cap(settings, organization.pk, scope, subject)

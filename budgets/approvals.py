@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from aigov import clock
 from aigov.errors import BadRequest, NotFound, PermissionDenied
-from aigov.money import ZERO, cap_text, euro_for_people
+from aigov.money import ZERO, cap_text, euro_for_people, exact_euro_for_people
 from aigov.organizations.audit import Acting, actor_name, person_behind, write_audit_entry
 from aigov.organizations.models import ApiKey, Organization, User
 from aigov.organizations.permissions import organizations_where, roles_with
@@ -30,8 +30,9 @@ from aigov.registry.values import REASON_CHARACTERS_MAX, Change, set_value
 from budgets import request_mails
 from budgets.accounts import MONTHLY_CAP, check_cap, open_month, set_month_cap, standing_cap
 from budgets.closing import reopen_month
-from budgets.corrections import post_correction
+from budgets.corrections import net_cost, post_correction
 from budgets.models import (
+    CORRECTION_ASKED_ONCE,
     SAME_ASKED_ONCE,
     ApprovalRequest,
     BudgetAccount,
@@ -128,7 +129,11 @@ def ask(
         scope=scope,
         subject=subject,
         amount_eur=amount_eur,
-        before_eur=cap_in_force(organization, kind, month, scope, subject) if kind in CAPS else None,
+        before_eur=net_cost(corrects)
+        if corrects
+        else cap_in_force(organization, kind, month, scope, subject)
+        if kind in CAPS
+        else None,
         corrects=corrects,
         provider=provider,
         model=model,
@@ -204,6 +209,12 @@ def _insert(asked: ApprovalRequest) -> None:
         with transaction.atomic():
             asked.save(force_insert=True)
     except IntegrityError as error:
+        if CORRECTION_ASKED_ONCE in str(error):
+            raise BadRequest(
+                _("A correction of this charge has been asked for already, and waits for a decision."),
+                code="already_asked",
+                param="corrects",
+            ) from error
         if SAME_ASKED_ONCE not in str(error):
             raise
         raise BadRequest(
@@ -289,6 +300,9 @@ def withdraw(*, request_id: int, acting: Acting, reason: str = "") -> ApprovalRe
     if isinstance(acting, User) and asked.asked_by_user_id != acting.pk:
         raise PermissionDenied(_("Only whoever asked can withdraw a request."))
     _check_reason(reason, needed=False)
+    asker = asked.asked_by_user
+    if isinstance(acting, ApiKey) and asker is not None and asked.asked_by == actor_name(asker)[:254]:
+        raise PermissionDenied(_("Only whoever asked can withdraw a request."))
     person = acting if isinstance(acting, User) else None
     _leave_open(asked, RequestState.WITHDRAWN, by=person, reason=reason)
     _conclude(asked, acting)
@@ -429,6 +443,8 @@ def _check_still_wanted(asked: ApprovalRequest, cap_eur: Decimal | None) -> None
 
 
 def _correct(asked: ApprovalRequest, acting: User) -> None:
+    if asked.corrects is not None:
+        _check_still_costs(asked.corrects, asked.before_eur)
     post_correction(
         organization=asked.organization,
         month=asked.month,
@@ -440,6 +456,17 @@ def _correct(asked: ApprovalRequest, acting: User) -> None:
         reason=asked.reason,
         acting=acting,
     )
+
+
+def _check_still_costs(charge: CostRecord, before_eur: Decimal | None) -> None:
+    """What was asked for is a difference, and right only for the cost that it was reckoned from."""
+    CostRecord.objects.select_for_update().get(pk=charge.pk)
+    now = net_cost(charge)
+    if before_eur is not None and now != before_eur:
+        raise BadRequest(
+            _("This charge costs %(now)s by now, and not %(then)s as when the correction was asked for.")
+            % {"now": exact_euro_for_people(now), "then": exact_euro_for_people(before_eur)}
+        )
 
 
 def _reopen(asked: ApprovalRequest, acting: User) -> None:

@@ -21,8 +21,8 @@ from django.utils.translation import gettext as _
 from aigov.errors import BadRequest, BudgetUnavailable
 from aigov.money import EURO_MAX, NANO_EURO, ZERO, euro_for_people, euro_text
 from aigov.organizations.audit import Acting, write_audit_entry
-from aigov.organizations.models import Organization, User
-from budgets.accounts import open_month
+from aigov.organizations.models import Organization
+from budgets.accounts import LOCK_VERSION, open_month
 from budgets.closing import first_open_month
 from budgets.ledger import OPEN_TRIES_MAX
 from budgets.models import ApprovalRequest, CostRecord, RequestKind, RequestState
@@ -30,6 +30,7 @@ from budgets.models import ApprovalRequest, CostRecord, RequestKind, RequestStat
 REASON_CHARACTERS_MAX = 200
 #: The ledger's own word on the correction by which a late answer replaces an estimate.
 LATE_ANSWER = "late_answer"
+_LOCK_ACCOUNTS = "SELECT * FROM ledger_lock_accounts(%s, %s, %s, %s)"
 _CORRECT = "SELECT * FROM ledger_correct(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
@@ -125,7 +126,7 @@ def _check_request(
     acting: Acting,
 ) -> None:
     if request is None:
-        if corrects is None or isinstance(acting, User):
+        if corrects is None or not isinstance(acting, str):
             raise BadRequest(_("A correction needs a second person's approval."), param="request")
         return
     approved = ApprovalRequest.objects.filter(
@@ -157,10 +158,13 @@ def _post(
 ) -> CostRecord:
     user, use_case = ("", "") if corrects is None else (corrects.user, corrects.use_case)
     for _try in range(OPEN_TRIES_MAX):
-        # Always, and first: whoever changes a standing cap locks in this order, too.
         opened = first_open_month(organization.pk, month)
-        open_month(organization=organization, month=opened, user=user, use_case=use_case)
         with connection.cursor() as cursor:
+            # In the order of whoever changes a standing cap and of the ledger: the settings' version, the
+            # accounts that are there, and only then those that are not.
+            cursor.execute(LOCK_VERSION)
+            cursor.execute(_LOCK_ACCOUNTS, (organization.pk, opened, user, use_case))
+            open_month(organization=organization, month=opened, user=user, use_case=use_case)
             cursor.execute(
                 _CORRECT,
                 (

@@ -105,8 +105,10 @@ def _organization(row: MonthOfOrganization, course: Outlook) -> dict[str, Any]:
             (_("Spent"), euro_cell(balance.spent_eur)),
             (_("Held"), euro_cell(balance.held_eur)),
             (_("Left"), euro_cell(balance.remaining_eur)),
-            (_("Last month"), euro_cell(course.last_month_eur)),
         ],
+        "last_month": _("last month %(spent)s") % {"spent": euro_for_people(course.last_month_eur)}
+        if course.last_month_eur is not None
+        else "",
         "forecast": euro_cell(course.forecast.expected_eur if course.forecast else None),
         "forecast_range": _range(course.forecast),
         "forecast_level": level_of_forecast(course.forecast, balance.cap_eur),

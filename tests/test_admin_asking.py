@@ -5,10 +5,11 @@ from uuid import uuid4
 
 import pytest
 
+from aigov.errors import BadRequest
 from aigov.organizations.models import Organization
-from budgets.approvals import approve
+from budgets.approvals import approve, ask
 from budgets.closing import close_month, is_closed
-from budgets.corrections import net_cost
+from budgets.corrections import net_cost, post_correction
 from budgets.models import ApprovalRequest, CostRecord
 from tests.admin_world import as_role, change_page, errors_of, logged_in, person, text_of
 from tests.ledger_world import charge_of, last_month, reserve, settle
@@ -46,6 +47,42 @@ def test_a_correction_is_asked_for_approved_and_posted(
     assert correct_page(correction) not in page, "it is a correction itself"
 
 
+def test_one_charge_is_not_corrected_twice_by_the_same_difference(
+    organization: Organization, record: CostRecord
+) -> None:
+    client = as_role("finance", organization)
+    wanted = {"true_cost": "0.05", "reason": "a wrong price"}
+    client.post(correct_page(record), wanted)
+    asked = ApprovalRequest.objects.get(corrects=record)
+    with pytest.raises(BadRequest, match="asked for already"):
+        ask_again(asked)
+    # Meanwhile the charge has come to another cost.
+    post_correction(
+        organization=organization,
+        month=record.month,
+        amount_eur=Decimal("-0.1"),
+        corrects=record,
+        request=None,
+        reason="found by the ledger",
+        acting="the tests",
+    )
+    with pytest.raises(BadRequest, match="by now"):
+        approve(request_id=asked.pk, acting=person("finance", organization))
+    assert net_cost(record) == Decimal("0.1")
+
+
+def ask_again(asked: ApprovalRequest) -> None:
+    ask(
+        organization=asked.organization,
+        kind=asked.kind,
+        month=asked.month,
+        amount_eur=asked.amount_eur,
+        corrects=asked.corrects,
+        reason="again",
+        acting="the tests",
+    )
+
+
 @pytest.mark.parametrize("given", ["", "-1", "0.2"])
 def test_what_is_no_correction_is_refused_at_its_field(
     organization: Organization, record: CostRecord, given: str
@@ -59,7 +96,7 @@ def test_what_is_no_correction_is_refused_at_its_field(
 
 def test_a_month_is_reopened_by_a_second_person(organization: Organization, record: CostRecord) -> None:
     month = month_of(organization, record.month)
-    close_month(organization=organization, month=month.month, acting="finance")
+    close_month(organization=organization, month=month.month, acting="finance", reason="x")
     address = change_page(month).replace("/change/", "/ask-to-reopen/")
     client = as_role("finance", organization)
     assert address in text_of(client.get(change_page(month)))
@@ -77,7 +114,7 @@ def test_a_month_is_reopened_by_a_second_person(organization: Organization, reco
 @pytest.mark.parametrize("role", ["manager", "auditor"])
 def test_who_only_looks_asks_for_neither(organization: Organization, record: CostRecord, role: str) -> None:
     month = month_of(organization, record.month)
-    close_month(organization=organization, month=month.month, acting="finance")
+    close_month(organization=organization, month=month.month, acting="finance", reason="x")
     client = logged_in(person(role, organization))
     for page, button in ((record, "ask-to-correct"), (month, "ask-to-reopen")):
         address = change_page(page).replace("/change/", f"/{button}/")

@@ -244,6 +244,6 @@ def test_the_number_of_queries_does_not_grow_with_the_organizations(make_organiz
         with CaptureQueriesContext(connection) as queries:
             home(client)
         numbers.append(len(queries))
-    # session, person, roles; organizations, accounts, the registry (3), alerts; organizations, decisions; the
-    # sidebar's requests
-    assert numbers == [12, 12]
+    # session, person, roles; organizations, accounts, the registry (3); days and last months, of each and of
+    # all (6); alerts; organizations, decisions; the sidebar's requests
+    assert numbers == [18, 18]

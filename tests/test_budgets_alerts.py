@@ -274,11 +274,18 @@ def test_control_looking_first_raises_it_many_times(without_unique: str) -> None
         assert cursor.fetchone() == (8,), "the race that the UNIQUE wins did not take place"
 
 
+BILLED = {"provider": "openai", "billed_eur": "12.000000000", "booked_eur": "10.000000000"}
+
+
 def test_the_database_itself_keeps_an_alert_once(organization: Organization) -> None:
     for whose in (organization, None):
         key = f"bill {organization.pk}"
         raised = raising.raise_alert(
-            organization=whose, kind=AlertKind.RECONCILIATION, period="2026-10", key=key, figures={}
+            organization=whose,
+            kind=AlertKind.RECONCILIATION,
+            period="2026-10",
+            key=key,
+            figures=BILLED,
         )
         assert raised is not None
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -301,7 +308,11 @@ def test_an_alert_is_raised_with_its_deliveries_or_not_at_all(
     monkeypatch.setattr(raising, "write_deliveries", broken)
     with pytest.raises(RuntimeError):
         raising.raise_alert(
-            organization=organization, kind=AlertKind.RECONCILIATION, period="2026-10", key="", figures={}
+            organization=organization,
+            kind=AlertKind.RECONCILIATION,
+            period="2026-10",
+            key="",
+            figures=BILLED,
         )
     assert alerts(organization) == []
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from budgets.approvals import approve
 from django.db import IntegrityError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from aigov import database as pool
 from aigov.errors import BadRequest
@@ -19,7 +19,7 @@ from aigov.organizations.models import Organization
 from budgets import ledger
 from budgets.accounts import open_month
 from budgets.closing import close_month, is_closed
-from budgets.models import CostRecord, Hold, MonthClose
+from budgets.models import BudgetAccount, CostRecord, Hold, MonthClose, Scope
 from tests.ledger_world import figures, last_month, this_month
 
 WAIT_S = 20.0
@@ -225,3 +225,42 @@ def test_control_look_then_close_closes_a_month_with_a_hold(world: World) -> Non
             world.values(hold),
         )
     assert world.run("SELECT ledger_void(%(hold)s)", hold) == (True,)
+
+
+@pytest.mark.parametrize("statement", ["ours", "plain"])
+def test_opening_an_account_that_is_there_locks_nothing(organization: Organization, statement: str) -> None:
+    """The ledger locks users' accounts before the organization's; whoever opens one must not be in its way.
+
+    The negative control: a plain insert, whose trigger runs although nothing is inserted.
+    """
+    month = open_month(organization=organization, user="u-1").month
+    with transaction.atomic():
+        if statement == "ours":
+            open_month(organization=organization, user="u-1")
+        else:
+            with connection.cursor() as cursor:
+                cursor.execute(PLAIN_INSERT, [organization.pk, month])
+        assert is_free(organization) == (statement == "ours")
+
+
+PLAIN_INSERT = """
+INSERT INTO budget_accounts (organization_id, month, scope, subject, cap_is_of_month, spent_eur, held_eur)
+VALUES (%s, %s, 'user', 'u-1', false, 0, 0) ON CONFLICT DO NOTHING
+"""
+
+
+def is_free(organization: Organization) -> bool:
+    """Whether another connection can lock the organization's own accounts at once."""
+
+    def locks() -> bool:
+        own = BudgetAccount.objects.filter(organization=organization, scope=Scope.ORGANIZATION)
+        try:
+            with transaction.atomic():
+                return bool(list(own.select_for_update(nowait=True)))
+        except OperationalError:
+            return False
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(locks).result(timeout=30)

@@ -9,7 +9,13 @@ from budgets.models.alerts import (
     DeliveryState,
     Severity,
 )
-from budgets.models.approvals import SAME_ASKED_ONCE, ApprovalRequest, RequestKind, RequestState
+from budgets.models.approvals import (
+    CORRECTION_ASKED_ONCE,
+    SAME_ASKED_ONCE,
+    ApprovalRequest,
+    RequestKind,
+    RequestState,
+)
 from budgets.models.bills import (
     AcceptedDifference,
     BillDay,
@@ -31,6 +37,7 @@ from budgets.models.daily import CostDay, CostUserDay, RollUp
 from budgets.models.mails import Mail
 
 __all__ = [
+    "CORRECTION_ASKED_ONCE",
     "SAME_ASKED_ONCE",
     "AccountingMonth",
     "Alert",

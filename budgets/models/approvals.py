@@ -8,6 +8,7 @@ from aigov.organizations.models import Organization, User
 from budgets.models.books import CostRecord, EuroField, Scope
 
 SAME_ASKED_ONCE = "request_same_cap_asked_once"
+CORRECTION_ASKED_ONCE = "request_correction_asked_once"
 
 
 class RequestKind(models.TextChoices):
@@ -100,6 +101,12 @@ class ApprovalRequest(models.Model):
                 fields=["organization", "kind", "month", "scope", "subject", "amount_eur"],
                 condition=Q(state=RequestState.OPEN, kind__in=[RequestKind.CAP, RequestKind.STANDING_CAP]),
                 name=SAME_ASKED_ONCE,
+            ),
+            models.UniqueConstraint(
+                # A correction says by how much: a second one would correct what the first has put right.
+                fields=["corrects"],
+                condition=Q(state=RequestState.OPEN, kind=RequestKind.CORRECTION),
+                name=CORRECTION_ASKED_ONCE,
             ),
         ]
         indexes = [
