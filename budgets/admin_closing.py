@@ -114,7 +114,7 @@ class AccountingMonthAdmin(TenantAdmin):
     actions_detail = ("close", "ask_to_reopen")
     readonly_fields = (
         *("month_shown", "organization", "state_shown", "checklist_shown"),
-        *("opening_cap_euro", "cap_euro", "spent_euro", "records_count", "history"),
+        *("opening_cap_euro", "cap_euro", "spent_euro", "records_count", "files", "history"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -134,7 +134,7 @@ class AccountingMonthAdmin(TenantAdmin):
             if obj is None or obj.closed
             else [(_("Before it is closed"), {"fields": ("checklist_shown",)})]
         )
-        figures = (("opening_cap_euro", "cap_euro"), ("spent_euro", "records_count"))
+        figures = (("opening_cap_euro", "cap_euro"), ("spent_euro", "records_count"), "files")
         return [
             (None, {"fields": (("month_shown", "organization"), "state_shown")}),
             *todo,
@@ -186,6 +186,20 @@ class AccountingMonthAdmin(TenantAdmin):
         narrowed: dict[str, Any] = {"organization": month.organization_id, "in_month": f"{month.month:%Y-%m}"}
         address = f"{reverse('admin:budgets_costrecord_changelist')}?{urlencode(narrowed)}"
         return format_html('<a class="text-link" href="{}">{}</a>', address, count(number))
+
+    @admin.display(description=gettext_lazy("Statement"))
+    def files(self, month: AccountingMonth) -> SafeString:
+        """The same as on the page of the month's budget."""
+        names = {
+            "statement_pdf": _("Statement (PDF)"),
+            "statement_xlsx": _("Statement (XLSX)"),
+            "focus_file": _("FOCUS file"),
+        }
+        links = (
+            (reverse(f"admin:budgets_budgetaccount_{page}", args=[month.pk]), words)
+            for page, words in names.items()
+        )
+        return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', links)
 
     @admin.display(description=gettext_lazy("closed"))
     def closed_shown(self, month: Any) -> str | SafeString:

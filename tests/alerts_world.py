@@ -10,9 +10,10 @@ from django.db.models import F
 
 from aigov import clock
 from aigov.organizations.models import Organization
-from budgets import daily, roll_ups
 from budgets.accounts import open_month
+from budgets.daily import COSTS
 from budgets.models import Alert, BudgetAccount, CostRecord
+from budgets.roll_ups import roll_up_anew
 
 
 def today(organization: Organization) -> date:
@@ -38,7 +39,7 @@ def costs(organization: Organization, by_day: dict[date, Decimal], **more: Any) 
         account = open_month(organization=organization, month=day.replace(day=1))
         BudgetAccount.objects.filter(pk=account.pk).update(spent_eur=F("spent_eur") + cost)
     # Written as of the past, they are older than what the roll-up has seen.
-    roll_ups.roll_up_anew(daily.COSTS, organization_id=organization.pk)
+    roll_up_anew(COSTS, organization_id=organization.pk)
 
 
 def every_day(organization: Organization, euro: str, *, days: int) -> dict[date, Decimal]:

@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from aigov.organizations.models import Organization, User
@@ -116,4 +117,4 @@ class ApprovalRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.organization} {self.month:%Y-%m}"
+        return f"{capfirst(self.get_kind_display())} {self.organization} {self.month:%Y-%m}"
