@@ -372,4 +372,4 @@ def test_looking_costs_a_number_of_queries_that_does_not_grow(make_organization:
     for _ in range(10):
         busy()
     assert looks() == few
-    assert few[:2] == [12, 12] and few[2] in (1, 4)  # with a refusal of another test, it is raised again
+    assert few[:2] == [12, 12] and few[2] <= 4  # with a refusal of another test, it is raised again
