@@ -14,11 +14,13 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from aigov import clock
-from aigov.errors import BadRequest
-from aigov.organizations.models import AuditEntry, Member, Organization
+from aigov.errors import AuthenticationFailed, BadRequest
+from aigov.organizations.models import AuditEntry, Member, Organization, User
+from aigov.web.webhook_signature import signature
+from budgets.models import Mail
 from kpis import digests
 from kpis.csv_import import ROWS_MAX, decoded, read_table
-from kpis.hooks import make_hook, revoke_hook, signature
+from kpis.hooks import hook_of_message, make_hook, revoke_hook
 from kpis.models import DigestSubscription, HookDelivery, Outcome, OutcomeHook, Rhythm
 from kpis.outcomes import Told
 from tests.admin_world import as_role, logged_in, person
@@ -100,6 +102,15 @@ def test_what_is_not_signed_is_refused_in_the_same_words(
     answer = api.post(path, content=body + b" " if spoil == "body" else body, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_signature")
     assert not Outcome.objects.filter(organization=organization).exists()
+
+
+def test_under_another_secret_key_messages_are_refused(organization: Organization, settings: Any) -> None:
+    hook, secret = make_hook(organization=organization, name="crm", acting="the tests")
+    message = {"hook_id": hook.pk, "headers": signed(secret, tell()), "body": tell()}
+    assert hook_of_message(**message) == hook
+    settings.SECRET_KEY = "another key altogether, of enough characters"
+    with pytest.raises(AuthenticationFailed, match="missing, wrong or too old"):
+        hook_of_message(**message)
 
 
 def test_a_signed_mistake_is_named_and_may_be_sent_again(
