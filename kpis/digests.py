@@ -1,11 +1,9 @@
 """The key figures by e-mail, for whoever wants them: last week's on Monday, last month's on its first day."""
 
-import logging
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from django.core.mail import send_mail
 from django.db import transaction
 from django.template.loader import render_to_string
 from django.utils import translation
@@ -17,12 +15,11 @@ from aigov.money import euro_for_people
 from aigov.organizations.audit import write_audit_entry
 from aigov.organizations.models import Organization, User
 from aigov.organizations.permissions import organizations_of
+from budgets.mail import queue_mail
 from kpis import queries
 from kpis.models import DigestSubscription, Rhythm
 from kpis.periods import Period
 from kpis.queries import Figures
-
-log = logging.getLogger(__name__)
 
 #: No earlier on its day than this, in the organization's time.
 FROM_HOUR = 7
@@ -73,20 +70,11 @@ def unsubscribe(*, subscription: DigestSubscription, reason: str = "") -> None:
 
 
 def send_due(now: datetime | None = None) -> int:
-    """Sends the digests that are due; how many. A person without a role there any more gets none."""
+    """Queues the digests that are due; how many. A person without a role there any more gets none."""
     now = now or clock.now()
     subscriptions = DigestSubscription.objects.select_related("organization").order_by("sent_for", "pk")
     due = [one for one in subscriptions if _due(one, now) is not None]
-    return sum(_sent(one.pk, now) for one in due[:DIGESTS_MAX])
-
-
-def _sent(pk: int, now: datetime) -> int:
-    """As `_send`; a mail server that takes one mail not is asked for the others all the same."""
-    try:
-        return _send(pk, now)
-    except OSError:  # smtplib's errors are
-        log.exception("the digest %s cannot be sent now", pk)
-        return 0
+    return sum(_queue(one.pk, now) for one in due[:DIGESTS_MAX])
 
 
 def _due(subscription: DigestSubscription, now: datetime) -> Period | None:
@@ -97,8 +85,8 @@ def _due(subscription: DigestSubscription, now: datetime) -> Period | None:
 
 
 @transaction.atomic
-def _send(pk: int, now: datetime) -> int:
-    """Sends one digest, unless another run is at it. A mail that cannot be sent is tried at the next run."""
+def _queue(pk: int, now: datetime) -> int:
+    """Queues one digest, unless another run is at it."""
     rows = DigestSubscription.objects.select_for_update(skip_locked=True, of=("self",))
     subscription = rows.select_related("organization", "user").filter(pk=pk).first()
     period = None if subscription is None else _due(subscription, now)
@@ -107,9 +95,12 @@ def _send(pk: int, now: datetime) -> int:
     DigestSubscription.objects.filter(pk=pk).update(sent_for=period.last)
     if not organizations_of(subscription.user).filter(pk=subscription.organization_id).exists():
         return 0
-    with translation.override(subscription.language):
-        subject, text = digest(subscription.organization, period)
-        send_mail(subject, text, None, [subscription.user.email])
+
+    def write() -> tuple[str, str]:
+        with translation.override(subscription.user.language or subscription.language):
+            return digest(subscription.organization, period)
+
+    queue_mail(to=[subscription.user], write=write)
     return 1
 
 
@@ -134,7 +125,7 @@ def digest(organization: Organization, period: Period) -> tuple[str, str]:
             for (title, value), (_title, old) in zip(_lines(now), _lines(before), strict=True)
         ],
     }
-    return " ".join(subject.split()), render_to_string("kpis/digest.txt", context)
+    return subject, render_to_string("kpis/digest.txt", context)
 
 
 def _lines(figures: Figures) -> list[tuple[str, str]]:

@@ -1,18 +1,16 @@
 """Webhooks by which a CRM tells us of leads and orders, signed as Standard Webhooks say.
 
-`webhook-signature` holds one or more signatures `v1,BASE64`, each the HMAC-SHA-256 of
-`{webhook-id}.{webhook-timestamp}.{body}` under the webhook's secret (`whsec_` and base64 of 24 to 64 bytes).
-A message whose timestamp is more than `TOLERANCE_S` off is refused, and one whose id has been taken within
-that time is not taken again. Source: github.com/standard-webhooks/standard-webhooks.
+`webhook-signature` holds one or more signatures (`aigov.web.webhook_signature`). A message whose timestamp is
+more than `TOLERANCE_S` off is refused, and one whose id has been taken within that time is not taken again.
 """
 
-import base64
 import hmac
-import secrets
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
 from django.db import connection, transaction
 
 from aigov import clock
@@ -20,11 +18,12 @@ from aigov.errors import AuthenticationFailed
 from aigov.organizations.audit import Acting, write_audit_entry
 from aigov.organizations.models import Organization
 from aigov.web.sealing import opened_text, sealed_text
+from aigov.web.webhook_signature import new_secret, signature
 from kpis.models import HookDelivery, OutcomeHook
 from kpis.outcomes import Taken, Told, record_outcomes
 
-PREFIX = "whsec_"
-SECRET_BYTES = 32
+log = logging.getLogger(__name__)
+
 TOLERANCE_S = 300
 MESSAGE_ID_CHARACTERS_MAX = 200
 SIGNATURES_MAX = 10
@@ -39,7 +38,7 @@ REFUSAL = (
 @transaction.atomic
 def make_hook(*, organization: Organization, name: str, acting: Acting) -> tuple[OutcomeHook, str]:
     """A new webhook, and its secret, which cannot be had again."""
-    secret = PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    secret = new_secret()
     hook = OutcomeHook(organization=organization, name=name, created_at=clock.now())
     hook.secret_sealed = sealed_text(secret, purpose=PURPOSE, bound_to=str(hook.pk))
     hook.save(force_insert=True)
@@ -83,19 +82,20 @@ def hook_of_message(*, hook_id: UUID, headers: Mapping[str, str], body: bytes) -
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if hook is None or not 0 < len(message_id) <= MESSAGE_ID_CHARACTERS_MAX or not _is_recent(timestamp):
         raise AuthenticationFailed(REFUSAL, code="invalid_signature")
-    secret = opened_text(bytes(hook.secret_sealed), purpose=PURPOSE, bound_to=str(hook.pk))
-    expected = signature(secret, message_id, timestamp, body)
+    expected = signature(_secret(hook), message_id, timestamp, body)
     given = headers.get("webhook-signature", "").split(" ")[:SIGNATURES_MAX]
     if not any(hmac.compare_digest(one.encode(), expected.encode()) for one in given):
         raise AuthenticationFailed(REFUSAL, code="invalid_signature")
     return hook
 
 
-def signature(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
-    """What `webhook-signature` has to hold."""
-    key = base64.b64decode(secret.removeprefix(PREFIX))
-    digest = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")
-    return f"v1,{base64.b64encode(digest).decode()}"
+def _secret(hook: OutcomeHook) -> str:
+    """What signs the webhook's messages; after a change of `SECRET_KEY` nothing does any more."""
+    try:
+        return opened_text(bytes(hook.secret_sealed), purpose=PURPOSE, bound_to=str(hook.pk))
+    except InvalidTag as error:
+        log.warning("SECRET_KEY has changed: the webhook %s has to be made anew", hook.pk)
+        raise AuthenticationFailed(REFUSAL, code="invalid_signature") from error
 
 
 def _is_recent(timestamp: str) -> bool:

@@ -132,8 +132,15 @@ class Readings:
 
     @cached_property
     def business(self) -> Sequence[Business]:
-        """What each step cost and brought."""
+        """What each step cost and brought, without the calls that name a lead or an order."""
         return self._gathered(queries.business_by_day, _all_business)
+
+    @cached_property
+    def direct(self) -> Sequence[Direct]:
+        """What the calls of each step cost that name a lead or an order."""
+        steps = self.steps.steps
+        shown = Period(steps[0].first, steps[-1].last)
+        return queries.direct_by_step([step.first for step in steps], self.ids, shown, self.use_case)
 
     @cached_property
     def requests(self) -> Sequence[Requests]:
@@ -215,15 +222,13 @@ def _all_costs(rows: Sequence[Mapping[str, Decimal]]) -> Mapping[str, Decimal]:
 
 
 def _all_business(rows: Sequence[Business]) -> Business:
-    total, brought, direct = Business(), Outcomes(), Direct()
+    total, brought = Business(), Outcomes()
     for row in rows:
         brought.leads += row.outcomes.leads
         brought.orders += row.outcomes.orders
         brought.value_eur += row.outcomes.value_eur
-        direct.add("lead", row.direct.lead_cost_eur, row.direct.leads)
-        direct.add("order", row.direct.order_cost_eur, row.direct.orders)
     cost_eur = sum((row.cost_eur for row in rows), total.cost_eur)
-    return Business(cost_eur, sum(row.calls for row in rows), brought, direct)
+    return Business(cost_eur, sum(row.calls for row in rows), brought)
 
 
 _SUMMED = (

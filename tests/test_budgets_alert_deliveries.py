@@ -261,6 +261,17 @@ def test_without_a_destination_finance_gets_a_mail(organization: Organization) -
     assert f"{django_settings.PUBLIC_URL}/admin/budgets/alert/{alert.pk}/change/" in letter.body
 
 
+def test_a_person_gets_the_mail_in_their_language(organization: Organization) -> None:
+    finance = person("finance", organization)
+    finance.language = "de"
+    finance.save()
+    raised(organization)
+    deliveries.deliver_due()
+    [letter] = mail.outbox
+    assert letter.subject == f"Ungewöhnlich teurer Tag: {organization}"
+    assert "40,00\N{NO-BREAK SPACE}€" in letter.body
+
+
 def test_a_mail_that_is_not_taken_is_sent_later(organization: Organization, settings: Any) -> None:
     person("finance", organization)
     alert = raised(organization)

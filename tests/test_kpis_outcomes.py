@@ -14,11 +14,13 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from aigov import clock
-from aigov.errors import BadRequest
-from aigov.organizations.models import AuditEntry, Member, Organization
+from aigov.errors import AuthenticationFailed, BadRequest
+from aigov.organizations.models import AuditEntry, Member, Organization, User
+from aigov.web.webhook_signature import signature
+from budgets.models import Mail
 from kpis import digests
 from kpis.csv_import import ROWS_MAX, decoded, read_table
-from kpis.hooks import make_hook, revoke_hook, signature
+from kpis.hooks import hook_of_message, make_hook, revoke_hook
 from kpis.models import DigestSubscription, HookDelivery, Outcome, OutcomeHook, Rhythm
 from kpis.outcomes import Told
 from tests.admin_world import as_role, logged_in, person
@@ -100,6 +102,15 @@ def test_what_is_not_signed_is_refused_in_the_same_words(
     answer = api.post(path, content=body + b" " if spoil == "body" else body, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_signature")
     assert not Outcome.objects.filter(organization=organization).exists()
+
+
+def test_under_another_secret_key_messages_are_refused(organization: Organization, settings: Any) -> None:
+    hook, secret = make_hook(organization=organization, name="crm", acting="the tests")
+    message = {"hook_id": hook.pk, "headers": signed(secret, tell()), "body": tell()}
+    assert hook_of_message(**message) == hook
+    settings.SECRET_KEY = "another key altogether, of enough characters"
+    with pytest.raises(AuthenticationFailed, match="missing, wrong or too old"):
+        hook_of_message(**message)
 
 
 def test_a_signed_mistake_is_named_and_may_be_sent_again(
@@ -228,8 +239,8 @@ def subscription_of(organization: Organization, rhythm: str = "weekly", **more: 
     return made
 
 
-def mails_to(subscription: DigestSubscription) -> list[Any]:
-    return [message for message in mail.outbox if message.to == [subscription.user.email]]
+def mails_to(subscription: DigestSubscription) -> list[Mail]:
+    return list(Mail.objects.filter(recipient=subscription.user.email))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +257,7 @@ def test_a_digest_is_of_the_last_whole_period(rhythm: str, today: date, first: d
     assert (period.first, period.last) == (first, last)
 
 
-def test_a_digest_is_sent_once_with_its_figures(organization: Organization) -> None:
+def test_a_digest_is_queued_once_with_its_figures(organization: Organization) -> None:
     spend(organization, "0.25")
     subscription = subscription_of(organization)
     monday = clock.now().replace(hour=12) + timedelta(days=7 - clock.now().weekday())
@@ -258,6 +269,7 @@ def test_a_digest_is_sent_once_with_its_figures(organization: Organization) -> N
     assert organization.name in message.subject
     assert "Cost: 0.25\N{NO-BREAK SPACE}€ (0.00\N{NO-BREAK SPACE}€)" in message.body
     assert "Cost per lead: – (–)" in message.body
+    assert mail.outbox == []  # no mail server is waited for
 
 
 def test_nobody_without_a_role_gets_one(organization: Organization) -> None:
@@ -269,6 +281,14 @@ def test_nobody_without_a_role_gets_one(organization: Organization) -> None:
 
 def test_a_digest_speaks_its_reader_s_language(organization: Organization) -> None:
     subscription = subscription_of(organization, rhythm="monthly", sent_for=date(2026, 1, 1), language="de")
+    digests.send_due(clock.now().replace(hour=12))
+    (message,) = mails_to(subscription)
+    assert "0,00\N{NO-BREAK SPACE}€" in message.body
+
+
+def test_the_language_of_a_person_s_mails_comes_first(organization: Organization) -> None:
+    subscription = subscription_of(organization, rhythm="monthly", sent_for=date(2026, 1, 1), language="en")
+    User.objects.filter(pk=subscription.user_id).update(language="de")
     digests.send_due(clock.now().replace(hour=12))
     (message,) = mails_to(subscription)
     assert "0,00\N{NO-BREAK SPACE}€" in message.body

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from html import unescape
 from typing import Any
@@ -16,6 +17,7 @@ from django.urls import reverse
 from django.utils.translation import override
 
 from aigov import clock
+from aigov.demo.past import write_past
 from aigov.money import euro_for_people
 from aigov.organizations.create import create_organization
 from aigov.organizations.models import Member, Organization, Role
@@ -25,6 +27,7 @@ from kpis.pages import PAGES
 from kpis.queries import figures
 from tests.admin_world import as_role, logged_in, person, text_of
 from tests.dashboards_world import write_history
+from tests.kpis_world import cost_record
 
 OURS = "Dashboards & sons"
 WAYS_IN = [reverse("kpis:page", args=[name]) for name in PAGES]
@@ -213,6 +216,16 @@ def test_every_definition_is_shown_and_every_figure_leads_to_one(ours: Organizat
     for address in WAYS_IN:
         for figure in client.get(address).context["figures"]:
             assert figure["definition"] in DEFINITIONS
+
+
+def test_a_lead_named_on_several_days_of_a_month_counts_once_in_it(organization: Organization) -> None:
+    days = [datetime(2026, 5, day, 12, tzinfo=UTC) for day in (5, 6, 7)]
+    named = [cost_record(organization, day, Decimal(1), metadata={"lead_id": "L-1"}) for day in days]
+    write_past(organization=organization, records=named, decisions=[])
+    span = {"period": "range", "from": "2026-04-01", "to": "2026-08-31"}
+    client = as_role("finance", organization)
+    rows = rows_of(client.get(export_address("business", "direct-cost-per-lead"), span))
+    assert [Decimal(row[1]) for row in rows[1:] if row[1]] == [Decimal(3)]
 
 
 def test_the_admin_and_the_dashboards_lead_to_each_other(ours: Organization) -> None:

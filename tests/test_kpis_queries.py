@@ -15,6 +15,7 @@ from aigov.organizations.models import Organization
 from budgets import daily, roll_ups
 from budgets.models import BudgetAccount, CostRecord
 from kpis import bins, facts, queries
+from kpis.buckets import buckets
 from kpis.periods import Period
 from kpis.queries import Figures
 from routing.models import Decision
@@ -166,7 +167,6 @@ def test_days_add_up_to_the_period(past: list[Organization]) -> None:
     requests = queries.requests_by_day(ids, period)
     assert sum(day.cost_eur for day in business.values()) == whole.business.cost_eur
     assert sum(day.outcomes.leads for day in business.values()) == whole.business.outcomes.leads
-    assert sum(day.direct.order_cost_eur for day in business.values()) == whole.business.direct.order_cost_eur
     assert sum(day.answered for day in requests.values()) == whole.requests.answered
     assert sum(day.failed for day in requests.values()) == whole.requests.failed
     tiers = queries.tier_cost_by_day(ids, period)
@@ -175,6 +175,14 @@ def test_days_add_up_to_the_period(past: list[Organization]) -> None:
     assert sum(group.cost_eur for group in groups) == whole.business.cost_eur
     assert sum(group.direct.lead_cost_eur for group in groups) == whole.business.direct.lead_cost_eur
     assert {group.group for group in groups} == set(MODELS.values())
+
+
+@pytest.mark.parametrize("period", [PERIODS[1], Period(date(2026, 8, 17), date(2026, 11, 30))])
+def test_a_lead_counts_once_in_each_step(past: list[Organization], period: Period) -> None:
+    steps, ids = buckets(period.first, period.last).steps, all_of(past)
+    found = queries.direct_by_step([step.first for step in steps], ids, period)
+    assert found == [queries.direct(ids, Period(step.first, step.last)) for step in steps]
+    assert sum(step.leads for step in found) > 0
 
 
 def test_users_equal_plain_sql(past: list[Organization]) -> None:

@@ -4,9 +4,7 @@ A URL may be a secret (Slack's are), and so is what signs a webhook. Both are en
 what is no secret is shown.
 """
 
-import base64
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +22,10 @@ from aigov.organizations.audit import Acting, write_audit_entry
 from aigov.organizations.models import Organization
 from aigov.web import outbound
 from aigov.web.sealing import opened_text, sealed_text
+from aigov.web.webhook_signature import new_secret
 from budgets.alerts.outbox import write_delivery
 from budgets.models import Alert, AlertDestination, AlertKind, Channel, Severity
 
-SECRET_PREFIX = "whsec_"
-SECRET_BYTES = 32
 SHOWN_CHARACTERS_MAX = 300
 
 
@@ -61,7 +58,7 @@ def add_destination(
         BadRequest: the address is none, or may not be asked; `param` is `address`.
         ValidationError: something else is missing or wrong.
     """
-    sealed = _sealed(channel, address, secret=_new_secret())
+    sealed = _sealed(channel, address, secret=new_secret())
     destination = AlertDestination(
         organization=organization,
         channel=channel,
@@ -162,11 +159,6 @@ def _seal(sealed: Sealed, organization: Organization | None) -> bytes:
 
 def _bound_to(organization_id: int | None) -> str:
     return f"organization {organization_id}"
-
-
-def _new_secret() -> str:
-    """As Standard Webhooks has it: `whsec_` and base64."""
-    return SECRET_PREFIX + base64.b64encode(os.urandom(SECRET_BYTES)).decode()
 
 
 def _sealed(channel: str, address: str, *, secret: str) -> Sealed | None:

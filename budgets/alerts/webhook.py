@@ -1,15 +1,9 @@
 """Alerts by HTTP: signed webhooks, and Slack's incoming webhooks.
 
-A webhook is signed as Standard Webhooks 1.0.0 says (standardwebhooks.com): the headers `webhook-id`,
-`webhook-timestamp` and `webhook-signature`, which is `v1,` and the base64 of
-
-    HMAC-SHA256(secret, id . timestamp . body)
-
-where the secret is the base64 after `whsec_`. The id stays the same however often a delivery is tried.
+A webhook is signed as Standard Webhooks say (`aigov.web.webhook_signature`). Its id stays the same however
+often a delivery is tried.
 """
 
-import base64
-import hmac
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +12,9 @@ from django.utils.translation import gettext as _
 
 from aigov import clock
 from aigov.web import outbound
+from aigov.web.webhook_signature import signature
 from budgets.alerts import words
-from budgets.alerts.destinations import SECRET_PREFIX, Sealed
+from budgets.alerts.destinations import Sealed
 from budgets.models import Alert, AlertDelivery
 
 CONTENT = {"content-type": "application/json", "user-agent": "aigov"}
@@ -50,13 +45,11 @@ def post_webhook(delivery: AlertDelivery, sealed: Sealed) -> None:
 
 def signed_headers(message_id: str, body: bytes, secret: str) -> dict[str, str]:
     """The three headers of Standard Webhooks, signed now."""
-    timestamp = int(clock.now().timestamp())
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
-    signature = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")
+    timestamp = str(int(clock.now().timestamp()))
     return {
         "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        "webhook-timestamp": timestamp,
+        "webhook-signature": signature(secret, message_id, timestamp, body),
     }
 
 

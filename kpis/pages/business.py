@@ -29,7 +29,7 @@ NO_NAMES = gettext_lazy(
     "No call of this period names a lead or an order. Send `lead_id` or `order_id` in a request's `metadata`."
 )
 DIRECT_NOTE = gettext_lazy(
-    "Only the calls that name one. A lead or order that is named on several days counts on each."
+    "Only the calls that name one. A lead or order counts once in each day or month that is shown here."
 )
 
 
@@ -74,7 +74,7 @@ def _direct(name: str, title: Any, definition: str, ratio: Callable[[Direct], De
 
     def figure(read: Readings) -> Figure:
         words = Words(name, str(title), definition, str(NO_NAMES), str(DIRECT_NOTE))
-        series = Series(str(title), plots.GREEN, [ratio(each.direct) for each in read.business])
+        series = Series(str(title), plots.GREEN, [ratio(each) for each in read.direct])
         return trend_over_time(words, read.steps, series, "euro")
 
     return figure
