@@ -62,8 +62,10 @@ ATTEMPTS = Target(
     amounts=(),
     counts=("attempts",),
     rows=f"""
-    SELECT s.organization_id, {_DAY}, s.use_case, attempt.provider, attempt.model, attempt.tier,
-           attempt.outcome, coalesce(left(attempt.error, 64), '') AS error, 1 AS attempts
+    SELECT s.organization_id, {_DAY}, s.use_case, coalesce(attempt.provider, '') AS provider,
+           coalesce(attempt.model, '') AS model, coalesce(attempt.tier, '') AS tier,
+           coalesce(attempt.outcome, '') AS outcome, coalesce(left(attempt.error, 64), '') AS error,
+           1 AS attempts
     {_FROM}
     CROSS JOIN LATERAL jsonb_to_recordset(s.attempts)
         AS attempt (provider text, model text, tier text, outcome text, error text)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -130,15 +131,22 @@ def _is_priced(book: PriceBook, provider: str, model: str, tier: str, at: dateti
         return False
 
 
-def random_rates(chances: random.Random, first: date, days: int) -> list[FxRate]:
-    """An exchange rate for each day."""
-    return FxRate.objects.bulk_create(
-        FxRate(
-            valid_from=first + timedelta(days=number),
-            eur_per_unit=Decimal(chances.randint(8_000, 11_000)) / 10_000,
-            source="the tests",
-        )
-        for number in range(days)
+@contextmanager
+def random_rates(chances: random.Random, first: date, days: int) -> Iterator[None]:
+    """An exchange rate for each day; afterwards they have the one that all other tests reckon with."""
+    all_days = [first + timedelta(days=number) for number in range(days)]
+    usual = FxRate.objects.earliest("id").eur_per_unit
+    _write_rates(all_days, [Decimal(chances.randint(8_000, 11_000)) / 10_000 for _ in all_days])
+    try:
+        yield
+    finally:
+        _write_rates(all_days, [usual] * days)
+
+
+def _write_rates(days: Sequence[date], rates: Sequence[Decimal]) -> None:
+    FxRate.objects.bulk_create(
+        FxRate(valid_from=day, eur_per_unit=rate, source="the tests")
+        for day, rate in zip(days, rates, strict=True)
     )
 
 
@@ -217,7 +225,6 @@ def play_the_turn(number: int, make_organization: Maker, control: httpx2.Client)
     """
     chances = random.Random(20240331)
     organizations = [make_organization(time_zone=zone) for zone in ZONES]
-    random_rates(chances, MARCH - timedelta(days=2), 65)
     first, turn, last = (datetime(2024, month, 1, tzinfo=UTC) for month in (3, 4, 5))
     at_the_turn = number // 3
     calls = [
@@ -227,9 +234,10 @@ def play_the_turn(number: int, make_organization: Maker, control: httpx2.Client)
         ),
     ]
     add_to_bill(control, calls)
-    for month in (MARCH, APRIL):
-        import_bills(month, clock.next_month(month) - timedelta(days=1))
-    return charge(calls)
+    with random_rates(chances, MARCH - timedelta(days=2), 65):
+        for month in (MARCH, APRIL):
+            import_bills(month, clock.next_month(month) - timedelta(days=1))
+        return charge(calls)
 
 
 def check_the_turn(cost_usd: Decimal) -> None:

@@ -25,7 +25,6 @@ from tests.bills_world import (
     own_month,
     play_the_turn,
     random_calls,
-    random_rates,
 )
 from tests.sandbox_world import configure
 
@@ -43,7 +42,6 @@ def test_an_error_of_three_percent_is_found_and_named(
     month = own_month()
     own_month()  # the month's last calls in Berlin lie in the next one, which is no other test's
     chances, organization = random.Random(3), make_organization()
-    random_rates(chances, month - timedelta(days=1), 1)
     start, end = (
         datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (month, clock.next_month(month))
     )

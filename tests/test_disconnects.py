@@ -19,6 +19,7 @@ from aigov import service
 from aigov.organizations.models import Organization
 from budgets import ledger
 from budgets.models import CostRecord, Hold
+from routing.listener import DRAIN_S
 from routing.models import Decision
 from tests import faults_world as world
 from tests.conftest import Sandbox
@@ -143,6 +144,8 @@ def test_clients_that_go_before_the_first_word(
 
 NEVER_READ = 6
 NEVER_READ_DEADLINE_S = 10
+#: Then the client counts as gone, and the rest is read to learn what it costs.
+HELD_UP_S = NEVER_READ_DEADLINE_S - 2 * DRAIN_S - 1
 #: With twenty alternatives each, some two kilobytes a token: far more than all buffers on the way hold.
 LONG = "[[tokens:6000]]"
 #: Half of what such an answer takes when it is there as a whole.
@@ -164,10 +167,11 @@ def test_a_client_that_never_reads_holds_its_model_up_until_the_deadline(
                     CHAT, f"{LONG} {number}", user=f"u-{number}", stream=True, output_tokens_max=6000
                 )
                 await one.ask(CHAT, {**body, "logprobs": True, "top_logprobs": 20})
-            most = 0
+            most, held_up_until = 0, asyncio.get_running_loop().time() + HELD_UP_S
             async with asyncio.timeout(world.WAIT_S):
                 while await world.charged(organization) < NEVER_READ:
-                    most = max(most, process.memory_info().rss)
+                    if asyncio.get_running_loop().time() < held_up_until:
+                        most = max(most, process.memory_info().rss)
                     await asyncio.sleep(0.1)
             for one in clients:
                 await one.close()
@@ -176,8 +180,8 @@ def test_a_client_that_never_reads_holds_its_model_up_until_the_deadline(
         most = asyncio.run(ask_and_read_nothing())
     records = CostRecord.objects.filter(organization=organization)
     assert records.count() == NEVER_READ
-    assert {record.estimated for record in records} == {True}
-    assert {record.reason for record in records} <= {"deserted", "timed_out"}
+    # A quick machine reads the rest in the time that is left for it, and knows what it cost.
+    assert {record.reason for record in records} <= {"deserted", "timed_out", ""}
     assert world.wrongs(organization, sandbox.stats()) == []
     assert (most - before) / NEVER_READ < MEMORY_EACH_MAX
 
