@@ -1,8 +1,7 @@
 """The same number everywhere: whatever has happened to an organization's charges, every place that says what
 the month has cost says the same.
 
-A place is a way to ask for the month's cost as people or programs see it. Further ones (key figures,
-dashboards) are added to `PLACES`; all of them agree to the nano-euro.
+A place is a way to ask for the month's cost as people or programs see it; all of them agree to the nano-euro.
 """
 
 import csv
@@ -21,6 +20,7 @@ from django.utils.formats import sanitize_separators
 from django.utils.translation import override
 from pypdf import PdfReader
 
+from aigov.money import euro_for_people
 from aigov.organizations.models import Organization
 from budgets import ledger
 from budgets.models import BudgetAccount, CostRecord
@@ -98,6 +98,25 @@ def focus(asked: Asked) -> Decimal:
     return sum((Decimal(line["BilledCost"]) for line in lines), Decimal(0))
 
 
+def api_key_figures(asked: Asked) -> Decimal:
+    return Decimal(asked.api.get("/api/v1/kpis/summary").raise_for_status().json()["cost_eur"])
+
+
+def dashboard_file(asked: Asked) -> Decimal:
+    """By step of time and tier."""
+    address = reverse("kpis:export", args=["overview", "cost-over-time", "csv"])
+    lines = _lines(asked, f"{address}?organization={asked.organization.pk}")
+    return sum((Decimal(cell or 0) for line in lines for cell in list(line.values())[1:]), Decimal(0))
+
+
+def dashboard_card(asked: Asked) -> str:
+    """To the cent."""
+    page = text_of(asked.client.get(f"/kpis/overview/?organization={asked.organization.pk}"))
+    found = re.search(r'>Cost</a></dt>\s*<dd class="value">([^<]+)<', page)
+    assert found, page
+    return found[1]
+
+
 def statement_workbook(asked: Asked) -> Decimal:
     book = openpyxl.load_workbook(BytesIO(asked.file(_statement(asked, "xlsx"))))
     totals = {repr(list(book[name].values)[-1][-1]) for name in ("By day", "By use case", "By model")}
@@ -123,7 +142,7 @@ PLACES: Mapping[str, Place] = {
     place.__name__: place
     for place in (
         *(ledger_account, api_budget, admin_page, admin_list, csv_of_budgets, csv_of_records),
-        *(xlsx_of_records, focus, statement_workbook, statement_paper),
+        *(xlsx_of_records, focus, statement_workbook, statement_paper, api_key_figures, dashboard_file),
     )
 }
 
@@ -140,6 +159,7 @@ def test_every_place_says_the_same(
     with override("en"):
         asked = Asked(organization, as_role("finance", organization), make_client(organization))
         said = {name: place(asked) for name, place in PLACES.items()}
+        assert dashboard_card(asked) == euro_for_people(asked.account.spent_eur)
     assert set(said.values()) == {month_account(organization).spent_eur}, said
     assert ledger.differences() == []
 
