@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import hypothesis
 import pytest
 import uvicorn
 from django.test.utils import setup_databases
@@ -27,6 +28,12 @@ from budgets.models import BudgetAccount
 from providers.breaker import breaker, turn_switch
 
 CALL_TIMEOUT_S = 30.0
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

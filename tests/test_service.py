@@ -20,7 +20,7 @@ from aigov.supervisor import StartError
 from tests.services import UNSET
 
 WAIT_S = 120.0
-COMMAND_WAIT_S = 60.0
+COMMAND_WAIT_S = 180.0
 ADDRESS = re.compile(r"aigov serves at (http://[^/]+)/")
 
 

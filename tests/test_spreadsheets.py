@@ -10,7 +10,7 @@ from typing import Any
 import openpyxl
 import pytest
 from django.utils.translation import override
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aigov import spreadsheets
@@ -50,7 +50,6 @@ def test_csv_begins_with_the_mark_by_which_excel_knows_utf_8() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.lists(texts, min_size=2, max_size=2), max_size=5))
 def test_csv_keeps_every_text(rows: list[list[str]]) -> None:
     """Read by Python's own reader of RFC 4180; an apostrophe may have come before a text."""

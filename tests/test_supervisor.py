@@ -120,6 +120,9 @@ def test_work_that_fails_ends_the_run_with_status_1(tmp_path: Path) -> None:
 
     supervisor = Supervisor([stands(tmp_path / "notes")], record=tmp_path / "record")
     assert supervisor.run(ready=lambda: True, on_ready=fail) == 1
+    for thread in threading.enumerate():
+        if thread.name == "on ready":
+            thread.join()  # it tells of its failure in this test, and not in the next one
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from aigov import database
 from tests.services import SOURCE_FOLDER
 
-READY_WAIT_S = 40.0
+READY_WAIT_S = 90.0
 
 
 class WebProcesses:
