@@ -70,7 +70,11 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 60.0},
     },
-    "send-mails": {"task": "budgets.tasks.send_mails", "schedule": 15.0, "options": {"expires": 15.0}},
+    "send-mails": {
+        "task": "aigov.organizations.tasks.send_mails",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
     # Early in the UTC day, when yesterday's bill is there; bills of the days before may still change.
     "import-bills": {
         "task": "budgets.tasks.import_bills",

@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from aigov.organizations.password_pages import SetPasswordPage
 from aigov.web import errors, health
 from budgets.api import BudgetView, MonthsView
 from budgets.api_requests import CapRequestsView, CapRequestView, WithdrawCapRequestView
@@ -40,6 +41,7 @@ urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/providers/status/", include("providers.urls")),
+    path("admin/password/<uidb64>/<token>/", SetPasswordPage.as_view(), name="set-password"),
     path("admin/exports/", include("aigov.organizations.urls")),
     path("admin/budgets/reconciliation/", include("budgets.urls")),
     path("kpis/", include("kpis.urls")),

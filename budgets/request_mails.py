@@ -8,8 +8,8 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from aigov.organizations.mail import queue_mail
 from aigov.organizations.models import User
-from budgets.mail import queue_mail
 from budgets.models import ApprovalRequest
 from budgets.request_words import change_words, title
 

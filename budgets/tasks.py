@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from budgets import accounts, approvals, bill_watch, daily, ledger, mail
+from budgets import accounts, approvals, bill_watch, daily, ledger
 from budgets.alerts import deliveries, evaluation
 
 
@@ -46,12 +46,6 @@ def roll_up_costs() -> int:
 def expire_requests() -> int:
     """Ends the requests that nobody has decided in time."""
     return approvals.expire_requests()
-
-
-@shared_task  # type: ignore[untyped-decorator]
-def send_mails() -> int:
-    """Sends the mails that wait; every 15 s."""
-    return mail.send_mails()
 
 
 @shared_task  # type: ignore[untyped-decorator]

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from aigov import clock
 from aigov.money import euro_for_people
 from aigov.organizations.audit import write_audit_entry
+from aigov.organizations.mail import queue_mail
 from aigov.organizations.models import Organization, User
 from aigov.organizations.permissions import organizations_of
-from budgets.mail import queue_mail
 from kpis import queries
 from kpis.models import DigestSubscription, Rhythm
 from kpis.periods import Period

@@ -38,11 +38,11 @@ from pypdf import PdfReader
 
 from aigov import clock
 from aigov.organizations.create import create_organization
-from aigov.organizations.models import AuditEntry, Organization
+from aigov.organizations.models import AuditEntry, Mail, Organization
 from budgets import tasks
 from budgets.accounts import open_month
 from budgets.closing import is_closed
-from budgets.models import AlertDelivery, Mail
+from budgets.models import AlertDelivery
 from providers.types import Usage
 from routing.tasks import notice_refusals
 from tests.admin_world import logged_in, person

@@ -15,9 +15,8 @@ from django.urls import reverse
 
 from aigov import clock
 from aigov.errors import AuthenticationFailed, BadRequest
-from aigov.organizations.models import AuditEntry, Member, Organization, User
+from aigov.organizations.models import AuditEntry, Mail, Member, Organization, User
 from aigov.web.webhook_signature import signature
-from budgets.models import Mail
 from kpis import digests
 from kpis.csv_import import ROWS_MAX, decoded, read_table
 from kpis.hooks import hook_of_message, make_hook, revoke_hook

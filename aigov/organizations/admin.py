@@ -1,5 +1,6 @@
 """Organizations, people, API keys and the audit trail in the admin."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -23,6 +24,7 @@ from aigov.organizations.create import create_organization
 from aigov.organizations.keys import create_api_key, revoke_api_key
 from aigov.organizations.lists import exported
 from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization, Scope, Tenant, User
+from aigov.organizations.passwords import said_sent, send_password_link
 from aigov.organizations.tenant_admin import (
     DateFilter,
     OrganizationFilter,
@@ -114,12 +116,31 @@ class OrganizationAdmin(TenantAdmin):
 
 # --- People
 
+SEND_LINK = gettext_lazy("Send a link for a password")
+
+
+def link_page(
+    page: TenantAdmin, request: HttpRequest, object_id: str, act: Callable[[Any, Why], str]
+) -> HttpResponse:
+    return page.reason_page(
+        request,
+        object_id,
+        "change",
+        act,
+        title=_("Send %(row)s a link for a password"),
+        note=_(
+            "The person gets an e-mail with a link, by which they set their own password; nobody else sees it."
+            " Until then, the present password holds."
+        ),
+        button=_("Send the link"),
+    )
+
 
 class MemberForm(VerbForm):
     email = forms.EmailField(
         label=gettext_lazy("E-mail"),
         widget=UnfoldAdminEmailInputWidget,
-        help_text=gettext_lazy("Who is new gets a password, which is shown once on the next page."),
+        help_text=gettext_lazy("Who is new gets a link by e-mail to set their own password."),
     )
     reason = reason_field()
 
@@ -134,7 +155,7 @@ class MemberAdmin(TenantAdmin):
     search_fields = ("user__email", "user__name", "organization__name")
     search_help_text = gettext_lazy("Name, e-mail or organization")
     ordering = ("organization__name", "user__email")
-    actions_detail = ("remove",)
+    actions_detail = ("send_link", "remove")
 
     @exported("user__name", "user__email")
     @admin.display(description=gettext_lazy("person"), ordering="user__email")
@@ -157,12 +178,22 @@ class MemberAdmin(TenantAdmin):
             changes.change_role(member=obj, role=role, acting=person(request), reason=reason)
             return
         email, organization = form.cleaned_data["email"], form.cleaned_data["organization"]
-        member, password = changes.add_member(
-            organization=organization, email=email, role=role, acting=person(request)
-        )
+        member = changes.add_member(organization=organization, email=email, role=role, acting=person(request))
         obj.pk, obj.user = member.pk, member.user
-        if password is not None:
-            self.message_user(request, password_message(member.user, password), messages.WARNING)
+        if not member.user.has_usable_password():
+            self.message_user(request, said_sent(member.user), messages.INFO)
+
+    def has_send_link_permission(self, request: HttpRequest, object_id: str) -> bool:
+        row = self.get_object(request, object_id)
+        return row is not None and self.has_change_permission(request, row)
+
+    @button(title=SEND_LINK, path="send-link", permission="send_link")
+    def send_link(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        def act(member: Member, why: Why) -> str:
+            send_password_link(user=member.user, organization=member.organization, **why)
+            return said_sent(member.user)
+
+        return link_page(self, request, object_id, act)
 
     @button(title=gettext_lazy("Remove"), path="remove", permission="remove", danger=True)
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -199,7 +230,7 @@ class UserAdmin(TenantAdmin):
     search_help_text = gettext_lazy("Name or e-mail")
     ordering = ("email",)
     readonly_fields = ("email", "roles", "last_login", "date_joined")
-    actions_detail = ("new_password",)
+    actions_detail = ("send_link",)
 
     def get_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         shown = ("email", "name", "language", "roles", "is_active", "last_login", "date_joined")
@@ -231,30 +262,16 @@ class UserAdmin(TenantAdmin):
             reason=form.cleaned_data["reason"],
         )
 
-    def has_new_password_permission(self, request: HttpRequest, object_id: str) -> bool:
+    def has_send_link_permission(self, request: HttpRequest, object_id: str) -> bool:
         return self.has_change_permission(request)
 
-    @button(title=gettext_lazy("New password"), path="new-password", permission="new_password")
-    def new_password(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    @button(title=SEND_LINK, path="send-link", permission="send_link")
+    def send_link(self, request: HttpRequest, object_id: str) -> HttpResponse:
         def act(user: User, why: Why) -> str:
-            return password_message(user, changes.renew_password(user=user, **why))
+            send_password_link(user=user, **why)
+            return said_sent(user)
 
-        return self.reason_page(
-            request,
-            object_id,
-            "change",
-            act,
-            title=_("New password for %(row)s"),
-            note=_("The person is logged out everywhere. The new password is shown once on the next page."),
-            button=_("Make a new password"),
-        )
-
-
-def password_message(user: User, password: str) -> str:
-    return _("Password of %(email)s: %(password)s — keep it now, it is not shown again.") % {
-        "email": user.email,
-        "password": password,
-    }
+        return link_page(self, request, object_id, act)
 
 
 # --- API keys

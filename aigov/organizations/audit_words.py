@@ -57,6 +57,8 @@ ACTIONS: Mapping[str, Any] = {
     "user.change": gettext_lazy("Person changed"),
     "user.create": gettext_lazy("Person added"),
     "user.new_password": gettext_lazy("New password made"),
+    "user.password_link": gettext_lazy("Link to set a password sent"),
+    "user.password_set": gettext_lazy("Password set by link"),
     "user.renew": gettext_lazy("Access renewed"),
 }
 #: Names of values that say too little as they are stored; of the others, the underscores are left out.

@@ -5,8 +5,8 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from aigov.organizations.audit import Acting, write_audit_entry
-from aigov.organizations.create import create_user, random_password
 from aigov.organizations.models import Member, Organization, Tenant, User
+from aigov.organizations.passwords import send_password_link
 
 
 @transaction.atomic
@@ -44,25 +44,33 @@ def change_organization(
 
 
 @transaction.atomic
-def add_member(
-    *, organization: Organization, email: str, role: str, acting: Acting
-) -> tuple[Member, str | None]:
-    """Makes the person of that e-mail address a member, and returns the password of a new person.
+def add_member(*, organization: Organization, email: str, role: str, acting: Acting) -> Member:
+    """Makes the person of that e-mail address a member; who is new gets a link to set their password.
 
-    A person who exists keeps their password: whoever adds them must not come to log in as them. Raises
-    `ValidationError` where they are a member already, or an operator.
+    Whoever adds a person must not come to log in as them: nobody sees a password, and a person who exists
+    keeps theirs. Raises `ValidationError` where they are a member already, or an operator.
     """
-    user = User.objects.filter(email=email.strip().lower()).first()
+    address = email.strip().lower()
+    user = User.objects.filter(email=address).first()
     if user is None:
-        user, password = create_user(email=email, role=role, organization=organization, acting=acting)
-        return Member.objects.get(organization=organization, user=user), password
+        user = _add_user(address, organization=organization, acting=acting)
     if user.is_superuser or Member.objects.filter(organization=organization, user=user).exists():
         raise ValidationError({"email": _("This person has a role there already.")})
     member = Member(organization=organization, user=user, role=role)
     member.full_clean()
     member.save()
     _audit_member(member, acting=acting, action="member.add", after=role)
-    return member, None
+    return member
+
+
+def _add_user(email: str, *, organization: Organization, acting: Acting) -> User:
+    user = User(email=email)
+    user.set_unusable_password()
+    user.full_clean()
+    user.save()
+    write_audit_entry(organization=organization, acting=acting, action="user.create", target=email)
+    send_password_link(user=user, organization=organization, acting=acting)
+    return user
 
 
 @transaction.atomic
@@ -109,18 +117,6 @@ def change_user(
         reason=reason,
     )
     return row
-
-
-@transaction.atomic
-def renew_password(*, user: User, acting: Acting, reason: str) -> str:
-    """A new random password for a person, who is logged out everywhere by it."""
-    password = random_password()
-    user.set_password(password)
-    user.save(update_fields=["password"])
-    write_audit_entry(
-        organization=None, acting=acting, action="user.new_password", target=user.email, reason=reason
-    )
-    return password
 
 
 def _audit_member(

@@ -243,3 +243,24 @@ class ExportChunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.export_id} {self.number}"
+
+
+class Mail(models.Model):
+    """A mail to one person. Written and sent by `aigov.organizations.mail` alone; next tried at `due_at`."""
+
+    recipient = models.EmailField(_("to"))
+    subject = models.CharField(_("subject"), max_length=300)
+    body = models.TextField(_("text"))
+    queued_at = models.DateTimeField(_("queued"))
+    due_at = models.DateTimeField(_("due"))
+    tries = models.PositiveSmallIntegerField(_("tries"), default=0)
+    sent_at = models.DateTimeField(_("sent"), null=True)
+
+    class Meta:
+        db_table = "mails"
+        verbose_name = _("mail")
+        verbose_name_plural = _("mails")
+        indexes = [models.Index(fields=["due_at"], condition=Q(sent_at__isnull=True), name="mail_to_send")]
+
+    def __str__(self) -> str:
+        return f"{self.recipient}: {self.subject}"

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from aigov.organizations import exports
+from aigov.organizations import exports, mail
 
 #: A million rows take minutes.
 MAKE_TIME_LIMIT_S = 3_600
@@ -18,3 +18,9 @@ def make_exports() -> int:
 def forget_exports() -> int:
     """Deletes the files of yesterday."""
     return exports.forget_exports()
+
+
+@shared_task  # type: ignore[untyped-decorator]
+def send_mails() -> int:
+    """Sends the mails that wait; every 15 s."""
+    return mail.send_mails()

@@ -34,7 +34,6 @@ from budgets.models.books import (
 )
 from budgets.models.closing import AccountingMonth, MonthClose
 from budgets.models.daily import CostDay, CostUserDay, RollUp
-from budgets.models.mails import Mail
 
 __all__ = [
     "CORRECTION_ASKED_ONCE",
@@ -59,7 +58,6 @@ __all__ = [
     "EuroField",
     "FxRate",
     "Hold",
-    "Mail",
     "MonthClose",
     "Purpose",
     "RequestKind",

@@ -108,6 +108,8 @@ def directions(players: Cast, address: str) -> Iterator[str]:
     yield f"admin       {address}/admin/"
     yield f"API         {address}/api/docs/"
     yield f"API key     {players.api_key}"
+    if "console" in settings.EMAIL_BACKEND:
+        yield f"e-mails     {settings.AIGOV_DATA_DIR / 'log' / 'worker.log'}"
     yield ""
     yield f"{'log in as':<32}{'password':<24}role"
     for login in players.logins:

@@ -11,11 +11,12 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.db import transaction
 
 from aigov import clock
+from aigov.organizations import mail
 from aigov.organizations.create import OPERATOR
-from aigov.organizations.models import Organization, User
-from budgets import approvals, mail
-from budgets.mail import FIRST_RETRY, TRIES_MAX, queue_mail, send_mails
-from budgets.models import ApprovalRequest, Mail
+from aigov.organizations.mail import FIRST_RETRY, TRIES_MAX, queue_mail, send_mails
+from aigov.organizations.models import Mail, Organization, User
+from budgets import approvals
+from budgets.models import ApprovalRequest
 from tests.admin_world import change_page, person
 from tests.conftest import month_account
 

@@ -16,8 +16,7 @@ from django.core.mail import EmailMessage
 from django.utils.translation import override
 
 from aigov import clock
-from aigov.organizations.models import User
-from budgets.models import Mail
+from aigov.organizations.models import Mail, User
 
 BATCH_MAX = 200
 TRIES_MAX = 12
