@@ -1,11 +1,13 @@
 """What is done about a difference between a bill and the ledger: it is posted, or accepted as it is.
 
 Posted, it becomes a request for a correction in each organization that paid for calls of that provider and
-model, in proportion to what it paid, exact to the nano-euro; a second person approves each. Accepted, it
-stays, and the audit trail says why. Both only when the month is over, and each difference only once.
+model, in proportion to what it paid, exact to the nano-euro; a second person approves each. Where some were
+approved and others not, the rest is posted again to those others alone. Accepted, a difference stays, and
+the audit trail says why. Both only when the month is over, and each difference only once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -126,18 +128,67 @@ def _shares(found: ProviderMonth, only: str) -> list[Share]:
         raise BadRequest(_("There is no such model on the bill."), param="model")
     if found.accepted:
         raise BadRequest(_("This month's difference has been accepted."), param="provider")
-    paid = _paid(found)
-    sums: dict[int, Decimal] = {}
-    for model, comparison in found.models.items():
-        amount = comparison.delta_eur.quantize(NANO_EURO, rounding=ROUND_HALF_EVEN)
-        if only in ("", model) and amount:
-            for organization_id, share in pro_rata(amount, paid.get(model) or paid[""]).items():
-                sums[organization_id] = sums.get(organization_id, Decimal(0)) + share
+    posted = _posted(found)
+    if only and "" in posted:
+        raise BadRequest(
+            _("A part has been posted for all models in one sum; so the rest can only be posted for all."),
+            param="model",
+        )
+    differences = {
+        model: comparison.delta_eur.quantize(NANO_EURO, rounding=ROUND_HALF_EVEN)
+        for model, comparison in found.unposted.items()
+        if only in ("", model)
+    }
+    sums = due(differences, _paid(found), [own for model, own in posted.items() if only in ("", model)])
     organizations = Organization.objects.in_bulk(sums)
-    shares = [Share(organizations[key], only, amount) for key, amount in sorted(sums.items()) if amount]
+    shares = [Share(organizations[key], only, amount) for key, amount in sorted(sums.items())]
     if not shares:
         raise BadRequest(_("There is no difference."), param="provider")
     return shares
+
+
+Amounts = Mapping[int, Decimal]
+
+
+def due(
+    differences: Mapping[str, Decimal], paid: Mapping[str, Amounts], posted: Iterable[Amounts]
+) -> dict[int, Decimal]:
+    """What each organization still has to bear: its shares of all differences, less what it bears already.
+
+    So the sum of what was posted and what is due is that of the differences, and nobody bears a share twice.
+
+    Args:
+        differences: by model, before anything was posted.
+        paid: by model what each organization paid, and under "" for all models.
+        posted: what each organization bears already.
+    """
+    sums: dict[int, Decimal] = defaultdict(Decimal)
+    for model, amount in differences.items():
+        for organization_id, share in pro_rata(amount, paid.get(model) or paid[""]).items():
+            sums[organization_id] += share
+    for own in posted:
+        for organization_id, amount in own.items():
+            sums[organization_id] -= amount
+    return {organization_id: amount for organization_id, amount in sums.items() if amount}
+
+
+def _posted(found: ProviderMonth) -> dict[str, dict[int, Decimal]]:
+    """By model, what each organization bears already of the month as a whole; under "" for all in one."""
+    with connection.cursor() as cursor:
+        cursor.execute(_POSTED, [found.provider, found.month])
+        rows = cursor.fetchall()
+    posted: dict[str, dict[int, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    for organization_id, model, cost_eur in rows:
+        posted[bare_model(model)][organization_id] += cost_eur
+    return posted
+
+
+_POSTED = """
+SELECT c.organization_id, c.model, sum(c.cost_eur)
+FROM ai_costs c JOIN budget_requests r ON r.id = c.request_id
+WHERE c.provider = %s AND r.month = %s AND r.kind = 'correction' AND c.corrects_id IS NULL
+GROUP BY 1, 2
+"""
 
 
 def _paid(found: ProviderMonth) -> dict[str, dict[int, Decimal]]:

@@ -141,6 +141,8 @@ class ProviderMonth:
     """A provider's month: the ledger against the bill, and what was done about their difference.
 
     Args:
+        models: with what was posted for the month as a whole.
+        unposted: likewise, but without that: each model's difference as it was before anything was posted.
         accepted: what of the difference was accepted as it is.
         waiting: corrections that wait for a second person.
         is_over: whether the month is.
@@ -152,6 +154,7 @@ class ProviderMonth:
     total: Comparison
     days: Sequence[DayComparison]
     models: Mapping[str, Comparison]
+    unposted: Mapping[str, Comparison]
     accepted: Sequence[AcceptedDifference]
     waiting: Sequence[ApprovalRequest]
     tolerance: Tolerance
@@ -252,6 +255,7 @@ def deltas(month: date) -> list[ProviderMonth]:
                 total=sum((*own.values(), *wide.values()), Comparison(default_rate=default)),
                 days=_days(own, days, default),
                 models=_models(own, wide, default),
+                unposted=_models(own, {}, default),
                 accepted=[one for one in accepted if one.provider == provider],
                 waiting=[one for one in waiting if one.provider == provider],
                 tolerance=tolerance,

@@ -1,5 +1,6 @@
 """Bills come in, again and again, and are compared with the ledger; differences are posted or accepted."""
 
+import random
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -16,11 +17,11 @@ from aigov.errors import BadRequest
 from aigov.organizations.models import AuditEntry, Organization, User
 from aigov.registry.values import remove_value, set_value
 from budgets import accounts, bill_watch, bills, tasks
-from budgets.approvals import approve
+from budgets.approvals import approve, reject
 from budgets.bills import import_file, import_from_provider, keep_file
-from budgets.differences import accept_difference, post_difference, pro_rata
+from budgets.differences import accept_difference, due, post_difference, pro_rata, shares_of
 from budgets.models import AcceptedDifference, BillDay, BillImport, BillLine, CostRecord
-from budgets.reconciliation import ProviderMonth, bare_model, delta, deltas, edges, is_reconciled
+from budgets.reconciliation import ZERO, ProviderMonth, bare_model, delta, deltas, edges, is_reconciled
 from providers import billing
 from providers.errors import BadCredentials, Malformed, NotSent, TimedOut
 from tests.admin_world import person
@@ -365,6 +366,42 @@ def test_a_models_difference_is_posted_alone(organization: Organization, month: 
         post_difference(model="gpt-nothing", **told)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_after_some_were_approved_the_rest_is_borne_by_the_others(
+    make_organization: Maker, month: date, operator: User, seed: int
+) -> None:
+    """Each round, a second person approves some of the corrections and rejects the others."""
+    chances, at = random.Random(seed), noon(month)
+    organizations = [make_organization() for _ in range(4)]
+    models = ("gpt-4o", "gpt-4o-mini")
+    for organization in organizations:
+        charge(
+            [call_at(organization, at, model=chances.choice(models)) for _ in range(chances.randint(1, 5))]
+        )
+    bill("openai", month, {"gpt-4o": "1.7000001", "gpt-4o-mini": "0.0123457", "gpt-other": "0.07"})
+    difference = {share.organization.pk: share.amount_eur for share in shares_of(month, "openai")}
+    borne: dict[int, Decimal] = {}
+    while True:
+        try:
+            requests = post_difference(month=month, provider="openai", reason="as billed", acting=operator)
+        except BadRequest as over:
+            assert over.message == "There is no difference."
+            break
+        approved = chances.sample(requests, chances.randint(1, len(requests)))
+        for request in requests:
+            if request in approved:
+                approve(request_id=request.pk, acting=person("operator"))
+                assert request.amount_eur is not None and request.organization_id not in borne
+                borne[request.organization_id] = request.amount_eur
+            else:
+                reject(request_id=request.pk, acting=person("operator"), reason="not ours")
+        if len(borne) < len(difference):
+            with pytest.raises(BadRequest, match="can only be posted for all"):
+                shares_of(month, "openai", "gpt-4o")
+    assert borne == difference
+    assert abs(of_openai(month).open_usd) < Decimal("1e-8")
+
+
 def test_what_is_accepted_holds_for_that_amount(
     organization: Organization, month: date, operator: User
 ) -> None:
@@ -412,3 +449,32 @@ def test_a_split_adds_up_to_the_nano_euro(nanos: int, costs: list[int]) -> None:
     for key, share in shares.items():
         assert abs(share - amount * costs[key] / sum(costs)) < Decimal("1.001e-9")
         assert share * amount >= 0
+
+
+nano_euros = st.integers(min_value=-(10**12), max_value=10**12).map(lambda nanos: Decimal(nanos).scaleb(-9))
+costs = st.integers(min_value=1, max_value=10**12).map(lambda nanos: Decimal(nanos).scaleb(-9))
+
+
+@given(
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), nano_euros, min_size=1),
+    st.dictionaries(
+        st.integers(0, 5), st.dictionaries(st.sampled_from(["a", "b"]), costs, min_size=1), min_size=1
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_is_approved_in_each_round_everybody_bears_their_share_once(
+    differences: dict[str, Decimal], spent: dict[int, dict[str, Decimal]], chances: random.Random
+) -> None:
+    paid: dict[str, dict[int, Decimal]] = {"": {who: sum(own.values(), ZERO) for who, own in spent.items()}}
+    for who, own in spent.items():
+        for model, cost in own.items():
+            paid.setdefault(model, {})[who] = cost
+    shares = due(differences, paid, [])
+    rounds: list[dict[int, Decimal]] = []
+    while left := due(differences, paid, rounds):
+        assert left.items() <= shares.items()
+        approved = chances.sample(sorted(left), chances.randint(1, len(left)))
+        rounds.append({who: left[who] for who in approved})
+    borne = [amounts for own in rounds for amounts in own.items()]
+    assert sorted(borne) == sorted(shares.items())
+    assert sum((amount for _who, amount in borne), ZERO) == sum(differences.values(), ZERO)

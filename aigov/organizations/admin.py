@@ -129,8 +129,8 @@ def link_page(
         act,
         title=_("Send %(row)s a link for a password"),
         note=_(
-            "The person gets an e-mail with a link, by which they set their own password; nobody else sees it."
-            " Until then, the present password holds."
+            "The person gets an e-mail with a link, by which they set their own password; nobody else sees"
+            " it. Until then, the present password holds."
         ),
         button=_("Send the link"),
     )
