@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models import ProtectedError
 
 from aigov import clock
 from aigov.errors import BadRequest, GatewayError, NotFound, PermissionDenied, SecondPersonNeeded
@@ -19,7 +20,7 @@ from aigov.organizations.models import ApiKey, AuditEntry, Member, Organization,
 from aigov.registry.values import remove_value, set_value
 from budgets import approvals
 from budgets.accounts import MONTHLY_CAP, open_month, set_month_cap
-from budgets.approvals import ask, expire_requests, open_requests, waiting_for, withdraw
+from budgets.approvals import ask, expire_requests, is_open, waiting_for, withdraw
 from budgets.four_eyes import APPROVAL_ABOVE, needs_second_person
 from budgets.models import ApprovalRequest, BudgetAccount, RequestKind, RequestState
 from tests.admin_world import person
@@ -188,7 +189,7 @@ def test_a_request_waits_and_says_what_it_is(organization: Organization) -> None
     assert (asked.state, asked.asked_by, asked.asked_by_user) == ("open", manager.email, manager)
     assert (asked.before_eur, asked.amount_eur) == (1000, 1500)
     assert asked.asked_at < asked.expires_at <= asked.asked_at + timedelta(days=14)
-    assert list(open_requests(organization, asked.month)) == [asked]
+    assert is_open(asked)
     assert actions(organization) == ["budget.request_asked"]
     assert cap_of(organization) == 1000
 
@@ -247,6 +248,14 @@ def test_an_auditor_and_a_stranger_do_not_ask(make_organization: Make) -> None:
     for user in (person("auditor", ours), person("finance", make_organization())):
         with pytest.raises(PermissionDenied):
             asked_by(user, ours)
+
+
+def test_who_made_a_key_stays_known_for_what_it_asks(organization: Organization) -> None:
+    maker = person("finance", organization)
+    key = key_of(maker, organization)
+    with pytest.raises(ProtectedError):
+        maker.delete()
+    assert asked_by(key, organization).asked_by_user == maker
 
 
 # --- To decide

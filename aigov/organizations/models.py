@@ -144,8 +144,9 @@ class ApiKey(models.Model):
     secret_hmac = models.BinaryField(editable=False, max_length=32)
     scopes = models.JSONField(_("scopes"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    # Protected: nobody decides about what a key of theirs has asked for, also later.
     created_by = models.ForeignKey(
-        User, models.SET_NULL, null=True, blank=True, editable=False, verbose_name=_("created by")
+        User, models.PROTECT, null=True, blank=True, editable=False, verbose_name=_("created by")
     )
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
