@@ -1,4 +1,4 @@
-"""Tables as files for spreadsheets, written row by row in constant memory: CSV and XLSX.
+"""Tables as files of spreadsheets: read from CSV, and written row by row in constant memory, CSV and XLSX.
 
 A value stays what it is: a number is a number with all its places, a date a date, and a text never becomes a
 formula. CSV is UTF-8 with a byte order mark (by which Excel knows it), its lines as in RFC 4180. In English
@@ -151,6 +151,29 @@ _WITH_POINT = (float, Decimal)
 
 def yes_or_no(value: bool) -> str:
     return gettext("yes") if value else gettext("no")
+
+
+def csv_text(content: bytes) -> str:
+    """The text of a CSV file: UTF-8, UTF-16 or Windows' encoding, which has a character for nearly every byte
+    and so is tried last.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    encodings = ["utf-16"] if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise ValueError("no text")
+
+
+def separator_in(text: str) -> str:
+    """What separates the columns of a CSV file: what its first line has most of."""
+    return max(",;\t", key=text.partition("\n")[0].count)
 
 
 # --- XLSX

@@ -48,12 +48,12 @@ from budgets.amounts import CapField
 from budgets.approvals import ask, said_asked
 from budgets.corrections import net_cost
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
-from budgets.models import ApprovalRequest, CostRecord, FxRate, Hold, RequestKind, RequestState
+from budgets.models import LATE_ANSWER, ApprovalRequest, CostRecord, FxRate, Hold, RequestKind, RequestState
 
 #: The ledger's own words for why a record is there; others are kinds of failure, or a person's reason.
 REASONS: Mapping[str, Any] = {
     "expired": gettext_lazy("no answer before its hold expired"),
-    "late_answer": gettext_lazy("the answer came after its hold had expired"),
+    LATE_ANSWER: gettext_lazy("the answer came after its hold had expired"),
 }
 #: What the ids of completions begin with.
 COMPLETION_PREFIX = "cmp_"

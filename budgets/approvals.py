@@ -60,11 +60,6 @@ class NotOpen(BadRequest):
 # --- What there is
 
 
-def open_requests(organization: Organization, month: date) -> QuerySet[ApprovalRequest]:
-    """What waits for a decision about that month."""
-    return ApprovalRequest.objects.filter(organization=organization, month=month, state=RequestState.OPEN)
-
-
 def waiting_for(user: User) -> QuerySet[ApprovalRequest]:
     """The open requests that `user` can decide: not their own."""
     deciding = organizations_where(user, deciding_roles())

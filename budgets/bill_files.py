@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 
 from aigov import clock
 from aigov.errors import BadRequest
+from aigov.spreadsheets import csv_text, separator_in
 from providers.billing import DESCRIPTION_CHARACTERS_MAX, PLACES, BilledAmount, model_of_line_item
 from providers.models import ProviderName
 
@@ -97,23 +98,15 @@ def _format(header: list[str]) -> tuple[str, Callable[[Row], Iterator[BilledAmou
 
 
 def _text(content: bytes) -> str:
-    """The file's text. Windows' encoding has a character for nearly every byte: it is tried last."""
-    encodings = ["utf-16"] if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise _refusal(_("The file is no text."))
+    try:
+        return csv_text(content)
+    except ValueError:
+        raise _refusal(_("The file is no text.")) from None
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows with their numbers; what separates the columns is what the header has most of."""
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    """The rows with their numbers."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator_in(text))
     try:
         for number, cells in enumerate(lines, start=1):
             if number > ROWS_MAX + 1:

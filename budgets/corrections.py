@@ -25,11 +25,9 @@ from aigov.organizations.models import Organization
 from budgets.accounts import LOCK_VERSION, open_month
 from budgets.closing import first_open_month
 from budgets.ledger import OPEN_TRIES_MAX
-from budgets.models import ApprovalRequest, CostRecord, RequestKind, RequestState
+from budgets.models import LATE_ANSWER, ApprovalRequest, CostRecord, RequestKind, RequestState
 
 REASON_CHARACTERS_MAX = 200
-#: The ledger's own word on the correction by which a late answer replaces an estimate.
-LATE_ANSWER = "late_answer"
 _LOCK_ACCOUNTS = "SELECT * FROM ledger_lock_accounts(%s, %s, %s, %s)"
 _CORRECT = "SELECT * FROM ledger_correct(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 

@@ -24,6 +24,7 @@ from aigov import clock
 from aigov.registry.snapshot import load_settings_sync
 from budgets.fx import FxTable, Rate
 from budgets.models import (
+    LATE_ANSWER,
     AcceptedDifference,
     ApprovalRequest,
     BillDay,
@@ -429,11 +430,11 @@ WITH calls AS (
     FROM calls
     UNION ALL
     SELECT e.provider, e.model, e.created_at, c.cost_usd, c.cost_eur, 0, 0, -e.cost_usd, 0
-    FROM calls e JOIN ai_costs c ON c.corrects_id = e.id WHERE c.reason = 'late_answer'
+    FROM calls e JOIN ai_costs c ON c.corrects_id = e.id WHERE c.reason = '{LATE_ANSWER}'
     UNION ALL
     SELECT e.provider, e.model, e.created_at, 0, 0, coalesce(c.cost_usd, c.cost_eur / e.eur_per_usd),
            c.cost_eur, 0, 0
-    FROM calls e JOIN ai_costs c ON c.corrects_id = e.id WHERE c.reason <> 'late_answer'
+    FROM calls e JOIN ai_costs c ON c.corrects_id = e.id WHERE c.reason <> '{LATE_ANSWER}'
 )
 SELECT provider, (created_at AT TIME ZONE 'UTC')::date, model, coalesce(sum(calls_usd), 0), sum(calls_eur),
        sum(corrections_usd), sum(corrections_eur), coalesce(sum(estimated_usd), 0), sum(calls)::bigint

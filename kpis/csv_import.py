@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from aigov.errors import BadRequest
 from aigov.money import EURO_MAX, NANO_PLACES
-from aigov.web.parsers import UNSTORABLE
+from aigov.spreadsheets import csv_text, separator_in
 from budgets.amounts import parse_amount
 from kpis.outcomes import EXTERNAL_ID_CHARACTERS_MAX, Told, is_possible
 
@@ -60,15 +60,10 @@ def decoded(content: bytes) -> str:
     """
     if len(content) > FILE_BYTES_MAX:
         raise BadRequest(_("The file is larger than 1 MiB; please divide it."), param="file")
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    for candidate in (encoding, "cp1252"):
-        try:
-            text = content.decode(candidate)
-        except UnicodeDecodeError:
-            continue
-        if UNSTORABLE.search(text) is None:
-            return text
-    raise BadRequest(_("The file is no text, such as a CSV file."), param="file")
+    try:
+        return csv_text(content)
+    except ValueError:
+        raise BadRequest(_("The file is no text, such as a CSV file."), param="file") from None
 
 
 def read_table(text: str, *, time_zone: str) -> Table:
@@ -77,8 +72,7 @@ def read_table(text: str, *, time_zone: str) -> Table:
     Raises:
         BadRequest: it has no lines, too many, or a column is missing.
     """
-    header = text.partition("\n")[0]
-    delimiter = max(";\t,", key=header.count)
+    delimiter = separator_in(text)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter)
     places = _places(next(rows, []))
     outcomes: list[Told] = []

@@ -24,7 +24,6 @@ from aigov.organizations.tenant_admin import TenantAdmin
 from aigov.registry.models import SettingValue
 from aigov.registry.values import set_value
 from budgets.alerts.destinations import add_destination
-from budgets.alerts.raising import raise_alert
 from budgets.approvals import ask
 from budgets.models import (
     AccountingMonth,
@@ -42,6 +41,7 @@ from kpis.hooks import make_hook
 from kpis.models import DigestSubscription, Outcome, OutcomeHook
 from kpis.outcomes import Told, record_outcomes
 from routing.models import Decision
+from tests.alerts_world import raise_alert
 from tests.conftest import Server, month_account
 from tests.ledger_world import charge_of, reserve
 
@@ -133,7 +133,6 @@ def fill(organization: Organization, server: Server) -> dict[type[Model], Model]
     alert = raise_alert(
         organization=organization, kind=AlertKind.UNUSUAL_DAY, period="2026-11-23", key="", figures=usual
     )
-    assert alert is not None
     hook, _secret = make_hook(organization=organization, name="crm", acting="the tests")
     outcome = Told("lead", "L-1", clock.now(), Decimal(5))
     record_outcomes(organization=organization, outcomes=[outcome], acting="the tests")

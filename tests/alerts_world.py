@@ -11,8 +11,10 @@ from django.db.models import F
 from aigov import clock
 from aigov.organizations.models import Organization
 from budgets.accounts import open_month
+from budgets.alerts.raising import raise_alerts
+from budgets.alerts.rules import Finding
 from budgets.daily import COSTS
-from budgets.models import Alert, BudgetAccount, CostRecord
+from budgets.models import Alert, AlertKind, BudgetAccount, CostRecord, Severity
 from budgets.roll_ups import roll_up_anew
 
 
@@ -45,6 +47,21 @@ def costs(organization: Organization, by_day: dict[date, Decimal], **more: Any) 
 def every_day(organization: Organization, euro: str, *, days: int) -> dict[date, Decimal]:
     """The same cost on each of the last whole days."""
     return {today(organization) - timedelta(days=at): Decimal(euro) for at in range(1, days + 1)}
+
+
+def raise_alert(
+    *,
+    kind: AlertKind,
+    period: str,
+    key: str,
+    figures: dict[str, Any],
+    organization: Organization | None = None,
+    severity: Severity = Severity.WARNING,
+) -> Alert:
+    """Raises one alert, of the whole platform where there is no organization."""
+    organization_id = organization.pk if organization else None
+    [alert] = raise_alerts([Finding(organization_id, kind, period, key, severity, figures)])
+    return alert
 
 
 def alerts(organization: Organization | None, kind: str | None = None) -> list[Alert]:

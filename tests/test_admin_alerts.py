@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from aigov.organizations.models import Organization
 from budgets.admin_alerts import SHOWN_AT_HOME
-from budgets.alerts import deliveries, destinations, raising, words
+from budgets.alerts import deliveries, destinations, words
 from budgets.models import Alert, AlertDelivery, AlertDestination, AlertKind, Severity
 from tests.admin_world import (
     add_page,
@@ -21,6 +21,7 @@ from tests.admin_world import (
     person,
     text_of,
 )
+from tests.alerts_world import raise_alert
 from tests.conftest import month_account
 
 Make = Callable[..., Organization]
@@ -29,7 +30,7 @@ Make = Callable[..., Organization]
 def raised(organization: Organization | None, percent: int = 80, subject: str = "") -> Alert:
     account = month_account(organization).pk if organization else None
     scope = "user" if subject else "organization"
-    alert = raising.raise_alert(
+    alert = raise_alert(
         organization=organization,
         kind=AlertKind.THRESHOLD,
         period="2026-11",
@@ -40,7 +41,6 @@ def raised(organization: Organization | None, percent: int = 80, subject: str = 
             **{"cap_eur": "1000.000000000", "spent_eur": "812.500000000", "held_eur": "0.000000000"},
         },
     )
-    assert alert is not None
     return alert
 
 
@@ -91,7 +91,7 @@ def test_the_list_narrows_by_kind_and_state(organization: Organization) -> None:
 
 
 def test_the_whole_platforms_alerts_are_the_operators(organization: Organization) -> None:
-    alert = raising.raise_alert(
+    alert = raise_alert(
         kind=AlertKind.PROVIDER_DOWN,
         period="2026-11-23",
         key=f"openai {organization.pk}",
@@ -103,7 +103,6 @@ def test_the_whole_platforms_alerts_are_the_operators(organization: Organization
             "since": "2026-11-23T10:00:00Z",
         },
     )
-    assert alert is not None
     assert as_role("admin", organization).get(change_page(alert)).status_code == 302
     page = text_of(as_role("operator").get(change_page(alert)))
     assert "Not available: OpenAI gpt-4o" in page and reverse("providers-status") in page

@@ -17,10 +17,11 @@ from django.db import connection, transaction
 from aigov import clock
 from aigov.errors import BadRequest
 from aigov.organizations.models import Organization
-from budgets.alerts import deliveries, destinations, raising, webhook
+from budgets.alerts import deliveries, destinations, webhook
 from budgets.alerts.destinations import Unsealable, add_destination, change_destination, remove_destination
 from budgets.models import Alert, AlertDelivery, AlertDestination, AlertKind
 from tests.admin_world import last_audit_entry, person
+from tests.alerts_world import raise_alert
 from tests.webhook_world import Received, Receiver, receiver
 
 DOCS = Path(django_settings.BASE_DIR) / "docs" / "alerts.md"
@@ -50,14 +51,13 @@ def destination(
 
 
 def raised(organization: Organization, key: str = "") -> Alert:
-    alert = raising.raise_alert(
+    alert = raise_alert(
         organization=organization,
         kind=AlertKind.UNUSUAL_DAY,
         period="2026-11-23",
         key=key,
         figures={"cost_eur": "40.000000000", "usual_eur": "10.000000000", "score": "20.2"},
     )
-    assert alert is not None
     return alert
 
 

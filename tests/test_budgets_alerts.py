@@ -19,7 +19,7 @@ from budgets.models import Alert, AlertDelivery, AlertKind, BudgetAccount, Scope
 from providers.breaker import turn_switch
 from routing.tasks import notice_refusals
 from tests.admin_world import last_audit_entry, person
-from tests.alerts_world import alerts, costs, every_day, open_kinds, today
+from tests.alerts_world import alerts, costs, every_day, open_kinds, raise_alert, today
 from tests.conftest import Sandbox, month_account
 from tests.ledger_world import this_month
 
@@ -195,7 +195,7 @@ def test_a_provider_that_is_switched_off_concerns_the_operators(sandbox: Sandbox
 
 
 def test_without_valkey_nothing_is_said_of_providers(settings: Any) -> None:
-    found = raising.raise_alert(
+    found = raise_alert(
         kind=AlertKind.PROVIDER_DOWN,
         period="2026-11-23",
         key=f"openai {uuid4()}",
@@ -208,7 +208,6 @@ def test_without_valkey_nothing_is_said_of_providers(settings: Any) -> None:
     )
     settings.REDIS_URL = "redis://127.0.0.1:9/0"
     evaluation.evaluate()
-    assert found is not None
     found.refresh_from_db()
     assert found.is_open
 
@@ -280,14 +279,13 @@ BILLED = {"provider": "openai", "billed_eur": "12.000000000", "booked_eur": "10.
 def test_the_database_itself_keeps_an_alert_once(organization: Organization) -> None:
     for whose in (organization, None):
         key = f"bill {organization.pk}"
-        raised = raising.raise_alert(
+        raised = raise_alert(
             organization=whose,
             kind=AlertKind.RECONCILIATION,
             period="2026-10",
             key=key,
             figures=BILLED,
         )
-        assert raised is not None
         with pytest.raises(IntegrityError), transaction.atomic():
             Alert.objects.create(
                 organization=whose,
@@ -307,7 +305,7 @@ def test_an_alert_is_raised_with_its_deliveries_or_not_at_all(
 
     monkeypatch.setattr(raising, "write_deliveries", broken)
     with pytest.raises(RuntimeError):
-        raising.raise_alert(
+        raise_alert(
             organization=organization,
             kind=AlertKind.RECONCILIATION,
             period="2026-10",
@@ -319,14 +317,13 @@ def test_an_alert_is_raised_with_its_deliveries_or_not_at_all(
 
 def test_the_words_of_a_bill_that_differs(organization: Organization) -> None:
     figures = {"provider": "openai", "billed_eur": "103.000000000", "booked_eur": "100.000000000"}
-    alert = raising.raise_alert(
+    alert = raise_alert(
         organization=None,
         kind=AlertKind.RECONCILIATION,
         period="2026-10",
         key=f"openai {organization.pk}",
         figures=figures,
     )
-    assert alert is not None
     assert words.title(alert) == "The bill of OpenAI differs from the books"
     assert "October 2026" in words.text(alert) and "103.00" in words.text(alert)
     assert words.address(alert) == "/admin/budgets/reconciliation/2026-10/of/openai/"

@@ -20,7 +20,7 @@ from budgets import accounts, bill_watch, bills, tasks
 from budgets.approvals import approve, reject
 from budgets.bills import import_file, import_from_provider, keep_file
 from budgets.differences import accept_difference, due, post_difference, pro_rata, shares_of
-from budgets.models import AcceptedDifference, BillDay, BillImport, BillLine, CostRecord
+from budgets.models import LATE_ANSWER, AcceptedDifference, BillDay, BillImport, BillLine, CostRecord
 from budgets.reconciliation import ZERO, ProviderMonth, bare_model, delta, deltas, edges, is_reconciled
 from providers import billing
 from providers.errors import BadCredentials, Malformed, NotSent, TimedOut
@@ -289,7 +289,7 @@ def test_an_estimate_that_was_put_right_counts_as_it_is(organization: Organizati
     charge([call_at(organization, noon(month))], estimated=True)
     assert of_openai(month).total.estimated_usd == COST
     record = CostRecord.objects.get(organization=organization)
-    correct(record, "late_answer", usd=Decimal("-0.1"))
+    correct(record, LATE_ANSWER, usd=Decimal("-0.1"))
     found = of_openai(month).total
     assert (found.estimated_usd, found.ledger_usd, found.corrections_usd) == (0, COST - Decimal("0.1"), 0)
 

@@ -22,7 +22,7 @@ from aigov.registry.snapshot import SETTINGS
 from aigov.registry.values import remove_value, set_value
 from budgets import accounts, ledger, tasks
 from budgets.ledger import Balance
-from budgets.models import BudgetAccount, CostRecord, Hold
+from budgets.models import LATE_ANSWER, BudgetAccount, CostRecord, Hold
 from tests.conftest import month_account
 from tests.ledger_world import charge_of, figures, records, reserve, settle, this_month
 
@@ -243,7 +243,7 @@ async def test_an_answer_after_the_expiry_corrects_the_estimate_once(organizatio
     await ledger.settle_estimated(hold_id=hold_id, reason="timed_out")
     estimate, correction = await in_thread(records)(organization)
     assert (correction.cost_eur, correction.corrects_id) == (Decimal("-0.3"), estimate.pk)
-    assert (correction.reason, correction.estimated) == ("late_answer", False)
+    assert (correction.reason, correction.estimated) == (LATE_ANSWER, False)
     assert await in_thread(figures)(organization, scope="user", subject="u-1") == (Decimal("0.2"), 0)
 
 

@@ -3,7 +3,7 @@ database's UNIQUE decides who was first, and who was first writes its deliveries
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _
 from aigov import clock
 from aigov.errors import BadRequest
 from aigov.organizations.audit import write_audit_entry
-from aigov.organizations.models import Organization, User
+from aigov.organizations.models import User
 from budgets.alerts.outbox import write_deliveries
 from budgets.alerts.rules import Finding
-from budgets.models import Alert, AlertKind, Severity
+from budgets.models import Alert, AlertKind
 
 # In one order, so that two who raise the same ones do not wait for each other.
 _RAISE = """
@@ -67,28 +67,6 @@ def raise_alerts(findings: Iterable[Finding]) -> list[Alert]:
     alerts = list(Alert.objects.filter(pk__in=ids, resolved_at__isnull=True).order_by("pk"))
     write_deliveries(alerts)
     return alerts
-
-
-def raise_alert(
-    *,
-    kind: AlertKind,
-    period: str,
-    key: str,
-    figures: Mapping[str, Any],
-    organization: Organization | None = None,
-    severity: Severity = Severity.WARNING,
-) -> Alert | None:
-    """Raises one alert; None where the period has it already.
-
-    Args:
-        period: a month (`2026-11`) or a day (`2026-11-23`), in which it is raised once.
-        key: what it is about, within its kind.
-        figures: what its words are made of (`budgets.alerts.words`), amounts as strings of euro.
-        organization: None for the whole platform.
-    """
-    organization_id = organization.pk if organization else None
-    raised = raise_alerts([Finding(organization_id, kind, period, key, severity, figures)])
-    return raised[0] if raised else None
 
 
 def resolve_others(kinds: Sequence[AlertKind], findings: Sequence[Finding], *, looked_at: datetime) -> None:

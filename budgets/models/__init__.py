@@ -24,6 +24,7 @@ from budgets.models.bills import (
     BillSource,
 )
 from budgets.models.books import (
+    LATE_ANSWER,
     BudgetAccount,
     CostRecord,
     EuroField,
@@ -37,6 +38,7 @@ from budgets.models.daily import CostDay, CostUserDay, RollUp
 
 __all__ = [
     "CORRECTION_ASKED_ONCE",
+    "LATE_ANSWER",
     "SAME_ASKED_ONCE",
     "AccountingMonth",
     "Alert",

@@ -156,6 +156,11 @@ class Hold(Charged):
         return str(self.id)
 
 
+#: The reason on the correction by which an answer that came after its hold had expired replaces the estimate;
+#: the ledger itself writes it.
+LATE_ANSWER = "late_answer"
+
+
 class CostRecord(Charged):
     """What one provider call cost, or a correction of it. Never changed: a further record corrects it."""
 
@@ -204,7 +209,7 @@ class CostRecord(Charged):
             ),
             # An answer that comes after its hold has expired corrects the estimate once.
             models.UniqueConstraint(
-                fields=["corrects"], condition=Q(reason="late_answer"), name="cost_record_one_late_answer"
+                fields=["corrects"], condition=Q(reason=LATE_ANSWER), name="cost_record_one_late_answer"
             ),
             models.UniqueConstraint(
                 fields=["request"], condition=Q(request__isnull=False), name="cost_record_once_by_request"
