@@ -1,6 +1,7 @@
 """The month's statement: its figures are the ledger's, on paper and in the workbook, in both languages."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
@@ -15,16 +16,20 @@ from django.utils.translation import override
 from pypdf import PdfReader
 
 from aigov.money import ZERO
+from aigov.organizations.changes import change_organization
 from aigov.organizations.create import create_organization
 from aigov.organizations.models import Organization
-from aigov.organizations.tenant_admin import euro
-from budgets.models import BudgetAccount, CostRecord
+from aigov.organizations.tenant_admin import euro, instant
+from budgets.closing import close_month, reopen_month
+from budgets.models import LATE_ANSWER, BudgetAccount, CostRecord
 from budgets.statement import figures
 from budgets.statement.figures import Statement, statement
 from budgets.statement.pdf import statement_pdf
 from budgets.statement.sections import facts_of, sections_of
 from tests.admin_world import as_role, logged_in, person, text_of
+from tests.alerts_world import costs
 from tests.conftest import month_account
+from tests.ledger_world import approved, last_month
 from tests.random_ledgers import correct_by_hand, event_loop, play
 
 REASON = "the bill says otherwise"
@@ -93,7 +98,7 @@ def test_corrections_late_entries_estimates_and_rates_are_named(busy: Organizati
     )
     assert [entry.id for entry in month.late.listed] == [second.id]
     records = CostRecord.objects.filter(organization=busy)
-    by_itself = sum((record.cost_eur for record in records.filter(reason="late_answer")), ZERO)
+    by_itself = sum((record.cost_eur for record in records.filter(reason=LATE_ANSWER)), ZERO)
     assert (month.by_itself.cost_eur, month.by_itself.records > 0) == (by_itself, True)
     assert month.estimated.records == records.filter(estimated=True).count()
     (rate,) = month.rates
@@ -113,6 +118,31 @@ def test_many_corrections_end_in_one_line(busy: Organization, monkeypatch: pytes
     assert "1 further one" in [row[1] for row in section.rows]
     assert section.total is not None
     assert sum(row[-1] for row in section.rows) == section.total[-1]
+
+
+def test_a_closed_months_days_stay_and_it_says_who_closed_it(organization: Organization) -> None:
+    """Its calls are of the first second of their day in Berlin: further west, of the day before."""
+    first = last_month(organization)
+    days = {first + timedelta(days=at): Decimal(at) for at in (1, 9, 20)}
+    costs(organization, days)
+    account = BudgetAccount.objects.get(organization=organization, month=first)
+    change: dict[str, Any] = {"acting": "the tests", "reason": "moved", "name": organization.name}
+    assert dict(facts_of(statement(account)))["Closed"] == "not yet"
+    close_month(organization=organization, month=first, acting="finance@example.com", reason="no bill")
+    change_organization(organization=organization, time_zone="America/Los_Angeles", **change)
+
+    after = statement(account)
+    assert {day.of[0]: day.cost_eur for day in after.days} == days
+    facts = dict(facts_of(after))
+    assert facts["Time zone"] == "Europe/Berlin"
+    assert after.close is not None
+    assert facts["Closed"] == f"{instant(after.close.closed_at)}, by finance@example.com"
+    for file_format in ("pdf", "xlsx"):
+        assert content_of(as_role("auditor", organization).get(page(account, f"statement.{file_format}")))
+
+    asked = approved(organization, "reopening", first)
+    reopen_month(organization=organization, month=first, request=asked, acting="the tests")
+    assert first in {day.of[0] for day in statement(account).days}, "an open month has the present zone"
 
 
 def test_the_statement_is_of_one_instant(busy: Organization) -> None:

@@ -16,7 +16,8 @@ class MonthClose(models.Model):
     """A month of an organization that is closed, or was until it was reopened. Written by `budgets.closing`.
 
     The figures are those of the organization's own account at the close: the cap with which the month began,
-    the cap at its end, what was spent, and how many cost records say so.
+    the cap at its end, what was spent, and how many cost records say so; and the time zone by which its days
+    are told, whatever the organization's is later.
     """
 
     organization = models.ForeignKey(
@@ -30,6 +31,7 @@ class MonthClose(models.Model):
     cap_eur = EuroField(_("cap at the end"), null=True, editable=False)
     spent_eur = EuroField(_("spent"), default=0, editable=False)
     records = models.PositiveBigIntegerField(_("cost records"), default=0, editable=False)
+    time_zone = models.CharField(_("time zone"), max_length=64, default="", editable=False)
     reopened_at = models.DateTimeField(_("reopened"), null=True)
     reopened_by = models.CharField(_("reopened by"), max_length=254, blank=True)
     request = models.OneToOneField(

@@ -12,15 +12,13 @@ from django.db.models import Count, QuerySet, Sum
 from aigov import clock
 from aigov.money import ZERO
 from aigov.organizations.models import Organization
-from budgets.charge_days import day_in
+from budgets.charge_days import charge_day, day_in
 from budgets.ledger import Balance
-from budgets.models import BudgetAccount, CostRecord, Scope
+from budgets.models import LATE_ANSWER, BudgetAccount, CostRecord, MonthClose, Scope
 from budgets.months import balance_of
 
 #: A month has few corrections by people; of more, and of late entries, the rest is one line.
 LISTED_MAX = 200
-#: Corrections that the ledger makes by itself, when an answer comes after its hold has expired.
-BY_ITSELF = "late_answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Entry:
     """One record that the statement names: a correction, or a late entry."""
 
     id: int
-    at: datetime
+    day: date
     cost_eur: Decimal
     model: str
     reason: str
@@ -76,10 +74,17 @@ class RateUsed:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An organization's month. The amounts by day, by use case and by model each add up to what is spent."""
+    """An organization's month. The amounts by day, by use case and by model each add up to what is spent.
+
+    Args:
+        time_zone: by which its days are told: of a closed month, the organization's at the close.
+        close: None where the month is not closed.
+    """
 
     organization: Organization
     month: date
+    time_zone: str
+    close: MonthClose | None
     as_of: datetime
     balance: Balance
     cap_is_of_month: bool
@@ -101,21 +106,25 @@ def statement(account: BudgetAccount) -> Statement:
             pk=account.pk, scope=Scope.ORGANIZATION
         )
         organization, month, now = account.organization, account.month, clock.now()
+        close = MonthClose.objects.filter(organization=organization, month=month, reopened_at=None).first()
+        time_zone = close.time_zone if close else organization.time_zone
         records = CostRecord.objects.filter(organization=organization, month=month)
         corrections = records.filter(hold_id__isnull=True)
         return Statement(
             organization=organization,
             month=month,
+            time_zone=time_zone,
+            close=close,
             as_of=now,
             balance=balance_of(account),
             cap_is_of_month=account.cap_is_of_month,
-            is_over=clock.month_of(now, organization.time_zone) > month,
-            days=_by(records.annotate(day=day_in(month, organization.time_zone)), "day"),
+            is_over=clock.month_of(now, time_zone) > month,
+            days=_by(records.annotate(day=day_in(month, time_zone)), "day"),
             use_cases=_dearest_first(_by(records, "use_case")),
             models=_dearest_first(_by(records, "provider", "model", "tier")),
-            corrections=_entries(corrections.exclude(reason=BY_ITSELF, request=None)),
-            by_itself=_sum(corrections.filter(reason=BY_ITSELF, request=None)),
-            late=_entries(records.filter(late=True)),
+            corrections=_entries(corrections.exclude(reason=LATE_ANSWER, request=None), time_zone),
+            by_itself=_sum(corrections.filter(reason=LATE_ANSWER, request=None)),
+            late=_entries(records.filter(late=True), time_zone),
             estimated=_sum(records.filter(estimated=True)),
             rates=_rates(records),
         )
@@ -144,16 +153,16 @@ def _sum(records: "QuerySet[CostRecord]") -> Amount:
     return Amount((), found["records"], found["cost_eur"] or ZERO)
 
 
-def _entries(records: "QuerySet[CostRecord]") -> Entries:
+def _entries(records: "QuerySet[CostRecord]", time_zone: str) -> Entries:
     shown = records.order_by("created_at", "id").select_related("corrects", "request__decided_by")
-    return Entries([_entry(record) for record in shown[:LISTED_MAX]], _sum(records))
+    return Entries([_entry(record, time_zone) for record in shown[:LISTED_MAX]], _sum(records))
 
 
-def _entry(record: CostRecord) -> Entry:
+def _entry(record: CostRecord, time_zone: str) -> Entry:
     request, corrected = record.request, record.corrects
     return Entry(
         id=record.pk,
-        at=record.created_at,
+        day=charge_day(record.created_at, record.month, time_zone),
         cost_eur=record.cost_eur,
         model=" ".join(filter(None, (record.provider, record.model))),
         reason=request.reason if request else record.reason,

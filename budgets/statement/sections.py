@@ -10,7 +10,6 @@ from typing import Any
 
 from django.utils.formats import date_format, number_format
 from django.utils.text import slugify
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -50,11 +49,18 @@ def filename_of(statement: Statement, file_format: str) -> str:
 def facts_of(statement: Statement) -> list[tuple[str, str]]:
     """What the figures are of, and as of when."""
     state = _("over") if statement.is_over else _("still running: these figures are not final")
+    close = statement.close
+    closed = (
+        _("%(at)s, by %(who)s") % {"at": instant(close.closed_at), "who": close.closed_by}
+        if close
+        else _("not yet")
+    )
     return [
         (_("Organization"), str(statement.organization)),
         (_("Tenant"), str(statement.organization.tenant)),
         (_("Month"), f"{date_format(statement.month, 'YEAR_MONTH_FORMAT')} ({state})"),
-        (_("Time zone"), statement.organization.time_zone),
+        (_("Closed"), closed),
+        (_("Time zone"), statement.time_zone),
         (_("As of"), instant(statement.as_of)),
     ]
 
@@ -158,9 +164,7 @@ def _entries(title: str, rows: Sequence[Row], total: Decimal, note: str) -> Sect
 
 
 def _entry_rows(entries: Entries) -> list[Row]:
-    rows: list[Row] = [
-        [localtime(entry.at).date(), _what_and_why(entry), entry.cost_eur] for entry in entries.listed
-    ]
+    rows: list[Row] = [[entry.day, _what_and_why(entry), entry.cost_eur] for entry in entries.listed]
     others = entries.others
     if others.records:
         said = ngettext("%(count)s further one", "%(count)s further ones", others.records)
