@@ -75,6 +75,14 @@ class Balance:
         return max(self.cap_eur - self.spent_eur - self.held_eur, Decimal(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A hold that was taken: the organization's figures with it, and when the month ends that it is of."""
+
+    balance: Balance
+    resets_at: datetime
+
+
 class TokenCounts(Protocol):
     """The tokens that a provider bills, totals inclusive of the parts."""
 
@@ -113,11 +121,10 @@ class TrueCost:
 
 async def reserve(
     *, hold_id: UUID, charge: Charge, amount_eur: Decimal, amount_usd: Decimal, lifetime_s: int | None = None
-) -> Balance:
+) -> Taken:
     """Takes a hold of `amount_eur`, the worst case, over organization, user and use case, in one round trip.
 
-    Returns:
-        The organization's figures with the hold in them.
+    Of the month that `charge` names, or, where that was closed in between, of the one after it.
 
     Raises:
         BudgetExceeded: it does not fit under one of the caps; nothing was taken.
@@ -127,7 +134,7 @@ async def reserve(
     for _ in range(OPEN_TRIES_MAX):
         outcome, scope, cap, spent, held = await _reserve(hold_id, charge, amount_eur, amount_usd, lifetime_s)
         if outcome == "held":
-            return Balance(cap, spent, held)
+            return Taken(Balance(cap, spent, held), charge.resets_at)
         if outcome == "closed":  # the statement came after its month's end, and its close
             charge = replace(charge, month=clock.next_month(charge.month))
             continue

@@ -59,7 +59,7 @@ async def take_hold(course: Course, attempt: Attempt, request: ProviderRequest) 
     charge = _charge(course, attempt, price, rate, now)
     hold = Hold(uuid4(), price, rate, to_eur(amount_usd, rate), now)
     try:
-        course.balance = await ledger.reserve(
+        taken = await ledger.reserve(
             hold_id=hold.id, charge=charge, amount_eur=hold.amount_eur, amount_usd=amount_usd
         )
     except BudgetExceeded as error:
@@ -68,7 +68,7 @@ async def take_hold(course: Course, attempt: Attempt, request: ProviderRequest) 
     except BudgetUnavailable as error:
         attempt.error = error.code
         raise
-    course.resets_at = charge.resets_at
+    course.balance, course.resets_at = taken.balance, taken.resets_at
     return hold
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -16,7 +17,7 @@ from aigov.organizations.models import AuditEntry, Organization
 from budgets import accounts, ledger
 from budgets.closing import checklist, close_month, first_open_month, is_closed, reopen_month
 from budgets.corrections import net_cost, post_correction
-from budgets.models import ApprovalRequest, BudgetAccount, CostRecord, Hold, MonthClose
+from budgets.models import LATE_ANSWER, ApprovalRequest, BudgetAccount, CostRecord, Hold, MonthClose
 from tests.ledger_world import (
     approved,
     charge_of,
@@ -172,9 +173,12 @@ async def test_a_hold_for_a_closed_month_is_taken_in_the_next_open_one(organizat
     await spend(organization, "0.1")
     await close(organization)
     charge = await in_thread(charge_of)(organization, month=last_month(organization), user="u-1")
-    hold_id = await reserve(charge, "0.5")
+    hold_id, amount = uuid4(), Decimal("0.5")
+    taken = await ledger.reserve(hold_id=hold_id, charge=charge, amount_eur=amount, amount_usd=amount)
     hold = await in_thread(Hold.objects.get)(pk=hold_id)
     assert hold.month == this_month(organization)
+    end = clock.month_start(clock.next_month(hold.month), organization.time_zone)
+    assert (taken.resets_at, taken.balance.held_eur) == (end, amount)
     await settle(hold_id, "0.2")
     assert await in_thread(figures)(organization) == (Decimal("0.2"), 0)
     assert await in_thread(figures)(organization, scope="user", subject="u-1") == (Decimal("0.2"), 0)
@@ -352,7 +356,7 @@ async def test_a_correction_may_pass_the_cap(make_organization: Make) -> None:
         ({"amount_eur": Decimal("1e-10")}, "amount_eur"),
         ({"amount_eur": Decimal("-0.02")}, "request"),  # not what was approved
         ({"reason": " "}, "reason"),
-        ({"reason": "late_answer"}, "reason"),
+        ({"reason": LATE_ANSWER}, "reason"),
         ({"month": date(2020, 1, 1)}, "corrects"),
         ({"request": None}, "request"),
         ({"corrects": None}, "request"),
