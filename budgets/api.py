@@ -14,8 +14,7 @@ from aigov.api import ApiView
 from aigov.errors import BadRequest
 from aigov.organizations.models import Scope as KeyScope
 from aigov.organizations.principals import Principal
-from budgets.balances import balance_as_json, balances, months
-from budgets.ledger import Balance
+from budgets.balances import Month, balance_as_json, balances, months
 from budgets.models import Scope
 
 USER_CHARACTERS_MAX = 200
@@ -39,6 +38,7 @@ class BudgetSerializer(BalanceSerializer):
 
 class MonthSerializer(BalanceSerializer):
     month = serializers.CharField(help_text="The accounting month, as 2026-11.")
+    closed = serializers.BooleanField(help_text="Whether its figures are final.")
 
 
 class MonthsSerializer(serializers.Serializer[Any]):
@@ -101,15 +101,16 @@ class MonthsView(ApiView):
         rest = found[limit:]
         return Response(
             {
-                "months": [_month_as_json(principal, month, balance) for month, balance in found[:limit]],
-                "next": f"{rest[0][0]:%Y-%m}" if rest else None,
+                "months": [_month_as_json(principal, row) for row in found[:limit]],
+                "next": f"{rest[0].month:%Y-%m}" if rest else None,
             }
         )
 
 
-def _month_as_json(principal: Principal, month: date, balance: Balance) -> dict[str, Any]:
-    resets_at = clock.month_start(clock.next_month(month), principal.time_zone)
-    return {"month": f"{month:%Y-%m}", **balance_as_json(balance, resets_at)}
+def _month_as_json(principal: Principal, row: Month) -> dict[str, Any]:
+    resets_at = clock.month_start(clock.next_month(row.month), principal.time_zone)
+    shown = {"month": f"{row.month:%Y-%m}", "closed": row.closed}
+    return {**shown, **balance_as_json(row.balance, resets_at)}
 
 
 def month_asked(request: Request, name: str) -> date | None:

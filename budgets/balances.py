@@ -1,6 +1,7 @@
 """The months' figures for the API; an account that is not open yet has its standing cap and zeros."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -16,10 +17,19 @@ SELECT scope, cap_eur, spent_eur, held_eur FROM budget_accounts
 WHERE organization_id = %s AND month = %s AND (scope, subject) IN (('organization', ''), ('user', %s))
 """
 _SELECT_MONTHS = """
-SELECT month, cap_eur, spent_eur, held_eur FROM budget_accounts
+SELECT month, closed, cap_eur, spent_eur, held_eur FROM budget_accounts
 WHERE organization_id = %s AND month BETWEEN %s AND %s AND scope = 'organization'
 ORDER BY month DESC LIMIT %s
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """An organization's month (its first day), and whether it is closed."""
+
+    month: date
+    closed: bool
+    balance: Balance
 
 
 async def balances(*, organization_id: int, month: date, user: str) -> Mapping[str, Balance]:
@@ -37,20 +47,20 @@ async def balances(*, organization_id: int, month: date, user: str) -> Mapping[s
 
 async def months(
     *, organization_id: int, time_zone: str, first: date | None, last: date, limit: int
-) -> list[tuple[date, Balance]]:
+) -> list[Month]:
     """The organization's own figures by month, from `last` back to `first`, `limit` at most.
 
     The present month is one of them, whether it has been opened or not.
     """
     async with database.connection() as conn:
         cursor = await conn.execute(_SELECT_MONTHS, (organization_id, first or date.min, last, limit))
-        found = [(month, Balance(cap, spent, held)) async for month, cap, spent, held in cursor]
+        found = [Month(month, closed, Balance(*figures)) async for month, closed, *figures in cursor]
     present = clock.month_of(clock.now(), time_zone)
-    if (first or date.min) <= present <= last and present not in dict(found):
+    if (first or date.min) <= present <= last and all(row.month != present for row in found):
         settings = await settings_for(organization_id)
         cap = standing_cap(settings, organization_id, Scope.ORGANIZATION, "")
-        found.append((present, Balance(cap, ZERO, ZERO)))
-    return sorted(found, reverse=True, key=lambda row: row[0])[:limit]
+        found.append(Month(present, False, Balance(cap, ZERO, ZERO)))
+    return sorted(found, reverse=True, key=lambda row: row.month)[:limit]
 
 
 def balance_as_json(balance: Balance, resets_at: datetime) -> dict[str, Any]:

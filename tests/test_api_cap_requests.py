@@ -12,6 +12,7 @@ from aigov import clock
 from aigov.organizations.keys import create_api_key
 from aigov.organizations.models import Organization
 from budgets import approvals
+from budgets.closing import close_month
 from budgets.models import ApprovalRequest, BudgetAccount
 from tests.admin_world import person
 from tests.conftest import Server, month_account
@@ -158,7 +159,7 @@ def test_the_list_is_paged_and_narrowed(organization: Organization, api: httpx2.
 MONTHS = "/api/v1/budget/months"
 
 
-def closed_books(organization: Organization, *months: str) -> None:
+def books(organization: Organization, *months: str) -> None:
     BudgetAccount.objects.bulk_create(
         BudgetAccount(
             organization=organization,
@@ -171,29 +172,36 @@ def closed_books(organization: Organization, *months: str) -> None:
 
 
 def test_months_come_newest_first_with_their_figures(organization: Organization, api: httpx2.Client) -> None:
-    closed_books(organization, "2025-01", "2025-03", "2025-02")
+    books(organization, "2025-01", "2025-03", "2025-02")
     month_account(organization)
     answer = api.get(MONTHS).json()
     assert [row["month"] for row in answer["months"][1:]] == ["2025-03", "2025-02", "2025-01"]
-    assert answer["months"][0] == api.get("/api/v1/budget").json()
+    assert answer["months"][0] == {**api.get("/api/v1/budget").json(), "closed": False}
     assert answer["months"][1] == {
-        **{"month": "2025-03", "limit_eur": "812.50", "spent_eur": "0.000000000"},
+        **{"month": "2025-03", "closed": False, "limit_eur": "812.50", "spent_eur": "0.000000000"},
         **{"held_eur": "0.000000000", "remaining_eur": "812.500000000"},
         "resets_at": "2025-04-01T00:00:00+02:00",
     }
     assert answer["next"] is None
 
 
+def test_a_closed_month_says_so(organization: Organization, api: httpx2.Client) -> None:
+    books(organization, "2025-03", "2025-02")
+    close_month(organization=organization, month=date(2025, 2, 1), acting="the tests", reason="no bill")
+    shown = api.get(MONTHS, params={"to": "2025-12"}).json()["months"]
+    assert [(row["month"], row["closed"]) for row in shown] == [("2025-03", False), ("2025-02", True)]
+
+
 def test_a_month_that_is_not_open_yet_has_its_standing_cap(
     organization: Organization, api: httpx2.Client
 ) -> None:
     [only] = api.get(MONTHS).json()["months"]
-    assert only == api.get("/api/v1/budget").json()
+    assert only == {**api.get("/api/v1/budget").json(), "closed": False}
     assert not BudgetAccount.objects.filter(organization=organization).exists()
 
 
 def test_months_are_narrowed_and_paged(organization: Organization, api: httpx2.Client) -> None:
-    closed_books(organization, "2025-01", "2025-02", "2025-03", "2025-04")
+    books(organization, "2025-01", "2025-02", "2025-03", "2025-04")
     part = api.get(MONTHS, params={"from": "2025-02", "to": "2025-03"}).json()
     assert [row["month"] for row in part["months"]] == ["2025-03", "2025-02"]
     first = api.get(MONTHS, params={"to": "2025-04", "limit": 3}).json()
@@ -207,5 +215,5 @@ def test_months_are_narrowed_and_paged(organization: Organization, api: httpx2.C
 def test_another_organizations_months_are_none_of_ours(
     make_organization: Make, make_client: Callable[..., httpx2.Client]
 ) -> None:
-    closed_books(make_organization(), "2025-01")
+    books(make_organization(), "2025-01")
     assert len(make_client(make_organization()).get(MONTHS).json()["months"]) == 1
