@@ -54,6 +54,14 @@ def exact_euro_for_people(amount: Decimal) -> str:
     return _written(amount)
 
 
+def exact_usd_for_people(amount: Decimal) -> str:
+    """`amount` in US dollars as `usd_for_people` writes it, with all the places that it has."""
+    places = max(CENT_PLACES, -int(amount.normalize().as_tuple().exponent))
+    return (
+        f"{number_format(amount, decimal_pos=places, use_l10n=True, force_grouping=True)}\N{NO-BREAK SPACE}$"
+    )
+
+
 def _written(amount: Decimal, *, sign: str = "€") -> str:
     places = len(cap_text(amount).partition(".")[2])
     number = number_format(amount, decimal_pos=places, use_l10n=True, force_grouping=True)

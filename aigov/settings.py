@@ -118,6 +118,10 @@ PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+# Who has chosen a language keeps it in a cookie; before, it is the browser's.
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 FORMAT_MODULE_PATH = "aigov.formats"
 LOCALE_PATHS = [BASE_DIR / "aigov" / "locale"]
 TIME_ZONE = "Europe/Berlin"
@@ -171,6 +175,7 @@ UNFOLD = {
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
+    "SHOW_LANGUAGES": True,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "aigov.web.admin.icon"}],
     "GLOBAL_CALLBACK": "aigov.web.admin.no_inline_colors",
     "DASHBOARD_CALLBACK": "routing.home.home",

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
+from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from aigov.organizations.password_pages import SetPasswordPage
@@ -17,6 +18,7 @@ from routing.api.openai import ChatCompletionsView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("language/", set_language, name="set_language"),
     path("api/v1/completions", CompletionsView.as_view(), name="completions"),
     path("api/v1/completions/<str:completion_id>", CompletionView.as_view(), name="completion"),
     path("api/v1/budget", BudgetView.as_view(), name="budget"),

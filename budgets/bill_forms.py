@@ -210,7 +210,7 @@ def _last_month(said: BillFile) -> date:
 def _change_row(change: DayChange) -> dict[str, Any]:
     known = change.before_usd
     return {
-        "day": date_format(change.day, "j M Y"),
+        "day": date_format(change.day, "DATE_FORMAT"),
         "provider": ProviderName(change.provider).label,
         "before": "" if known is None else usd_cell(known),
         "after": usd_cell(change.after_usd),

@@ -4,10 +4,11 @@ Bills are sums over all organizations. So these pages are for operators, and for
 who have that role in every organization (`aigov.organizations.permissions.PLATFORM`); nobody else sees them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -21,7 +22,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aigov import clock
-from aigov.money import euro_for_people, usd_for_people
+from aigov.money import euro_for_people, exact_usd_for_people, usd_for_people
+from aigov.organizations.exports import FORMATS
 from aigov.organizations.tenant_admin import NOTHING, count, euro, instant, person
 from budgets.admin_months import LEDGER_PLACES, MONTHS_OFFERED, month_text, months_before
 from budgets.reconciliation import (
@@ -44,6 +46,7 @@ PERCENT = Decimal(100)
 STATES: Mapping[State, tuple[str, Any]] = {
     "nothing": ("", gettext_lazy("nothing to compare")),
     "reconciled": ("success", gettext_lazy("agrees")),
+    "accepted": ("success", gettext_lazy("accepted")),
     "within": ("success", gettext_lazy("agrees so far")),
     "no_bill": ("warning", gettext_lazy("no bill yet")),
     "incomplete": ("warning", gettext_lazy("days are missing")),
@@ -104,6 +107,23 @@ def address_of(month: date, provider: str = "") -> str:
     return f"{reverse('reconciliation')}?month={month_in_path(month)}"
 
 
+def overview_files(month: date) -> list[tuple[str, str]]:
+    """(name, address) of the files with the overview's rows."""
+    return [
+        (name.upper(), f"{reverse('reconciliation-export', args=[month_in_path(month), name])}")
+        for name in FORMATS
+    ]
+
+
+def files(found: ProviderMonth, table: str, **query: str) -> list[tuple[str, str]]:
+    """(name, address) of the files with the rows of one of a provider's tables."""
+    arguments = [month_in_path(found.month), found.provider, table]
+    asked = f"?{urlencode(query)}" if query else ""
+    return [
+        (name.upper(), reverse("reconciliation-table", args=[*arguments, name]) + asked) for name in FORMATS
+    ]
+
+
 def page(request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
     known = {**admin.site.each_context(request), "title": title, "content_title": _("Reconciliation")}
     return TemplateResponse(request, f"admin/budgets/bills/{template}", {**known, **context})
@@ -120,7 +140,8 @@ def overview(request: HttpRequest) -> HttpResponse:
     context = {
         "month": month_text(month),
         "months": _months(month),
-        "providers": [_provider_row(one) for one in found],
+        "providers": provider_rows(found),
+        "files": overview_files(month),
         "edges": _edge_rows(edges(month, found)) if found else [],
         "edges_sum": euro(sum((one.total.ledger_eur for one in found), Decimal(0)), places=LEDGER_PLACES),
         "tolerance": _tolerance_words(found[0].tolerance) if found else "",
@@ -149,19 +170,23 @@ def _months(chosen: date) -> list[dict[str, Any]]:
     ]
 
 
-def _provider_row(found: ProviderMonth) -> dict[str, Any]:
-    return {
-        "name": provider_name(found.provider),
-        "address": address_of(found.month, found.provider),
-        **amounts(found.total),
-        **state_label(found),
-        "note": note_on(found),
-    }
+def provider_rows(found: Iterable[ProviderMonth]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": provider_name(one.provider),
+            "address": address_of(one.month, one.provider),
+            **amounts(one.total),
+            **state_label(one),
+            "note": note_on(one),
+        }
+        for one in found
+    ]
 
 
 def amounts(found: Comparison) -> dict[str, Any]:
-    """A comparison's figures as cells."""
+    """A comparison, and its figures as cells."""
     return {
+        "comparison": found,
         "bill": usd_cell(found.bill_usd),
         "ledger": usd_cell(found.ledger_usd),
         "delta": usd_cell(found.delta_usd, signed=True),
@@ -173,9 +198,10 @@ def amounts(found: Comparison) -> dict[str, Any]:
 
 def usd_cell(amount: Decimal, *, signed: bool = False) -> SafeString:
     """`amount` in as many digits as readers need, all of them in its tooltip."""
-    exact = f"{number_format(f'{amount.normalize():f}', use_l10n=True)}\N{NO-BREAK SPACE}$"
     sign = "+" if signed and amount > 0 else ""
-    return format_html('<span title="{}">{}{}</span>', exact, sign, usd_for_people(amount))
+    return format_html(
+        '<span title="{}">{}{}</span>', exact_usd_for_people(amount), sign, usd_for_people(amount)
+    )
 
 
 def percent(ratio: Decimal | None) -> str:
@@ -196,7 +222,7 @@ def note_on(found: ProviderMonth) -> str:
     """What there is to know of a provider's month besides its state, in a few words."""
     notes = []
     if found.missing:
-        days = ", ".join(date_format(one.day, "j M") for one in found.missing[:5])
+        days = ", ".join(date_format(one.day, _("j M")) for one in found.missing[:5])
         more = " …" if len(found.missing) > 5 else ""
         notes.append(_("not on the bill: %(days)s") % {"days": days + more})
     if found.accepted:
@@ -238,7 +264,7 @@ def _edge_rows(found: Edges) -> list[tuple[str, str]]:
 def provider_page(request: HttpRequest, month: str, provider: str) -> HttpResponse:
     """A provider's month by model and by day; a day's models where one is chosen."""
     check(request, VIEW)
-    found = _found(month, provider)
+    found = found_or_404(month, provider)
     context = {
         **amounts(found.total),
         **state_label(found),
@@ -247,8 +273,10 @@ def provider_page(request: HttpRequest, month: str, provider: str) -> HttpRespon
         "back": address_of(found.month),
         "estimated": usd_for_people(found.total.estimated_usd) if found.total.estimated_usd else "",
         "corrections": usd_for_people(found.total.corrections_usd) if found.total.corrections_usd else "",
-        "models": [_model_row(found, model) for model in found.models],
-        "days": [_day_row(found, one) for one in found.days],
+        "models": model_rows(found),
+        "models_files": files(found, "models"),
+        "days": day_rows(found),
+        "days_files": files(found, "days"),
         "day": _chosen_day(request, found),
         "accepted": [_accepted_row(one) for one in found.accepted],
         "left_out": (*LEFT_OUT.get(provider, ()), *LEFT_OUT_BY_ALL),
@@ -261,54 +289,86 @@ def provider_page(request: HttpRequest, month: str, provider: str) -> HttpRespon
     return page(request, "provider.html", title, **context)
 
 
-def _found(month: str, provider: str) -> ProviderMonth:
+def found_or_404(month: str, provider: str) -> ProviderMonth:
     found = delta(month_in(month), provider)
     if found is None:
         raise Http404
     return found
 
 
-def _model_row(found: ProviderMonth, model: str) -> dict[str, Any]:
-    comparison = found.models[model]
-    within = found.is_model_within(model)
-    return {"name": model_words(model), **amounts(comparison), "is_off": not within}
+def model_rows(found: ProviderMonth) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": model_words(model),
+            **amounts(comparison),
+            **_differs(found, not found.is_model_within(model)),
+        }
+        for model, comparison in found.models.items()
+    ]
+
+
+def _differs(found: ProviderMonth, is_off: bool) -> dict[str, Any]:
+    """A part of the month that is off, in words; of a month whose difference was accepted, it is so, too."""
+    if not is_off:
+        return {}
+    if found.state == "accepted":
+        return {"variant": "success", "state": _("accepted")}
+    return {"variant": "danger", "state": _("differs"), "is_off": True}
 
 
 def model_words(model: str) -> str:
     return model or _("without a model")
 
 
+def day_rows(found: ProviderMonth) -> list[dict[str, Any]]:
+    return [_day_row(found, one) for one in found.days]
+
+
 def _day_row(found: ProviderMonth, one: DayComparison) -> dict[str, Any]:
     within = found.tolerance.holds(one.total.delta_usd, one.total.bill_usd)
-    words = ""
     if not one.is_over:
-        words = _("not over yet")
+        state = {"variant": "warning", "state": _("not over yet")}
     elif not one.is_billed and one.total.ledger_usd:
-        words = _("not on the bill")
+        state = {"variant": "warning", "state": _("not on the bill")}
+    else:
+        state = _differs(found, not within)
     return {
-        "name": date_format(one.day, "j M"),
+        "day": one.day,
+        "name": date_format(one.day, _("j M")),
         "address": f"{address_of(found.month, found.provider)}?day={one.day.isoformat()}#day",
         **amounts(one.total),
-        "is_off": not within and not words,
-        "words": words,
+        **state,
     }
 
 
 def _chosen_day(request: HttpRequest, found: ProviderMonth) -> dict[str, Any] | None:
-    for one in found.days:
-        if one.day.isoformat() == request.GET.get("day"):
-            rows = [
-                {
-                    "name": model_words(model),
-                    **amounts(comparison),
-                    "is_off": one.is_over
-                    and one.is_billed
-                    and not found.tolerance.holds(comparison.delta_usd, comparison.bill_usd),
-                }
-                for model, comparison in one.models.items()
-            ]
-            return {"name": date_format(one.day, "DATE_FORMAT"), "rows": rows}
-    return None
+    day = chosen_day(request, found)
+    if day is None:
+        return None
+    return {
+        "name": date_format(day.day, "DATE_FORMAT"),
+        "rows": rows_of_day(found, day),
+        "files": files(found, "day", day=day.day.isoformat()),
+    }
+
+
+def chosen_day(request: HttpRequest, found: ProviderMonth) -> DayComparison | None:
+    return next((one for one in found.days if one.day.isoformat() == request.GET.get("day")), None)
+
+
+def rows_of_day(found: ProviderMonth, one: DayComparison) -> list[dict[str, Any]]:
+    """A day's models."""
+    compared = one.is_over and one.is_billed
+    return [
+        {
+            "name": model_words(model),
+            **amounts(comparison),
+            **_differs(
+                found, compared and not found.tolerance.holds(comparison.delta_usd, comparison.bill_usd)
+            ),
+        }
+        for model, comparison in one.models.items()
+    ]
 
 
 def _accepted_row(one: Any) -> dict[str, Any]:

@@ -43,7 +43,9 @@ ZERO = Decimal(0)
 EDGE = timedelta(hours=20)
 _DATED = re.compile(r"-(\d{4}-\d\d-\d\d|\d{8}|latest)$", re.ASCII)
 
-State = Literal["nothing", "reconciled", "within", "no_bill", "incomplete", "waiting", "out_of_bounds"]
+State = Literal[
+    "nothing", "reconciled", "accepted", "within", "no_bill", "incomplete", "waiting", "out_of_bounds"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ class ProviderMonth:
         if not self.total.ledger_usd and not self.total.bill_usd:
             return "nothing"
         if self.is_within:
+            if not self.tolerance.holds(self.total.delta_usd, self.total.bill_usd):
+                return "accepted"
             return "reconciled" if self.is_over else "within"
         if self.known_until is None:
             return "no_bill"

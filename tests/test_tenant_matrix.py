@@ -104,6 +104,7 @@ CASES: dict[str, list[Case]] = {
     "api/docs/": [Case("GET", "/api/docs/", 200, 200, 200, 200, secret=False)],
     "healthz": [Case("GET", "/healthz", 200, 200, 200, 200, secret=False)],
     "readyz": [Case("GET", "/readyz", 200, 200, 200, 200, secret=False)],
+    "language/": [Case("GET", "/language/", 302, 302, 302, 302, secret=False)],
     "": [Case("GET", "/", 302, 302, 302, 302, secret=False)],
 }
 #: The admin has a matrix of its own, over its models; so have the dashboards.

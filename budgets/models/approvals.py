@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.formats import date_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
@@ -118,3 +119,10 @@ class ApprovalRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{capfirst(self.get_kind_display())} {self.organization} {self.month:%Y-%m}"
+
+    @property
+    def heading(self) -> str:
+        """As a page about it is called, in the reader's language."""
+        whose = " · ".join(filter(None, (self.organization.name, self.subject)))
+        month = date_format(self.month, "YEAR_MONTH_FORMAT")
+        return f"{capfirst(self.get_kind_display())}, {whose}, {month}"

@@ -8,6 +8,7 @@ from datetime import date
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from aigov.money import EURO_MAX
@@ -109,6 +110,12 @@ class BudgetAccount(models.Model):
     def __str__(self) -> str:
         part = f" {self.scope.replace('_', ' ')} {self.subject}" if self.subject else ""
         return f"{self.organization}{part} {self.month:%Y-%m}"
+
+    @property
+    def heading(self) -> str:
+        """As a page about it is called, in the reader's language."""
+        whose = " · ".join(filter(None, (self.organization.name, self.subject)))
+        return f"{whose}, {date_format(self.month, 'YEAR_MONTH_FORMAT')}"
 
 
 class Charged(models.Model):
