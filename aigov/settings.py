@@ -5,6 +5,8 @@ it.
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
+
 from aigov.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -169,8 +171,8 @@ SPECTACULAR_SETTINGS = {
 }
 
 UNFOLD = {
-    "SITE_TITLE": "AI cost governance",
-    "SITE_HEADER": "AI cost governance",
+    "SITE_TITLE": _("AI cost governance"),
+    "SITE_HEADER": _("AI cost governance"),
     "SITE_SYMBOL": "account_balance",
     "SITE_URL": None,
     "SHOW_HISTORY": False,

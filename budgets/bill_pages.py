@@ -46,7 +46,7 @@ PERCENT = Decimal(100)
 STATES: Mapping[State, tuple[str, Any]] = {
     "nothing": ("", gettext_lazy("nothing to compare")),
     "reconciled": ("success", gettext_lazy("agrees")),
-    "accepted": ("success", gettext_lazy("accepted")),
+    "accepted": ("success", gettext_lazy("accepted as it is")),
     "within": ("success", gettext_lazy("agrees so far")),
     "no_bill": ("warning", gettext_lazy("no bill yet")),
     "incomplete": ("warning", gettext_lazy("days are missing")),
@@ -312,7 +312,7 @@ def _differs(found: ProviderMonth, is_off: bool) -> dict[str, Any]:
     if not is_off:
         return {}
     if found.state == "accepted":
-        return {"variant": "success", "state": _("accepted")}
+        return {"variant": "success", "state": _("accepted as it is")}
     return {"variant": "danger", "state": _("differs"), "is_off": True}
 
 

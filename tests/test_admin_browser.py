@@ -40,7 +40,7 @@ PAGE_WAIT_MS = 30_000
 ASKED = {"cache": "off", "messages": [{"role": "user", "content": LEAD}], "labels": ["A", "B", "C"]}
 COMPLAINTS = ("error", "warning")
 ADDED = (Organization, Member, ApiKey, SettingValue, FxRate, Price)
-BUTTONS = {ApiKey: "revoke", Member: "remove", SettingValue: "remove", User: "new-password"}
+BUTTONS = {ApiKey: "revoke", Member: "remove", SettingValue: "remove", User: "send-link"}
 
 
 @contextmanager

@@ -28,6 +28,7 @@ TEXTS = (
     _("Select value"),
     _("Submit"),
     _("System"),
+    _("Welcome back to"),
     _("This page yielded into no results. Create a new item or reset your filters."),
     _("Toggle password visibility"),
     _("True"),
