@@ -110,7 +110,7 @@ def address_of(month: date, provider: str = "") -> str:
 def overview_files(month: date) -> list[tuple[str, str]]:
     """(name, address) of the files with the overview's rows."""
     return [
-        (name.upper(), f"{reverse('reconciliation-export', args=[month_in_path(month), name])}")
+        (name.upper(), reverse("reconciliation-export", args=[month_in_path(month), name]))
         for name in FORMATS
     ]
 

@@ -25,6 +25,9 @@ from budgets.models import AcceptedDifference, ApprovalRequest, RequestKind
 from budgets.reconciliation import ProviderMonth, bare_model, delta, midnight
 from providers.models import ProviderName
 
+#: By organization, in euro.
+Amounts = Mapping[int, Decimal]
+
 LOCK = 7_290_314
 REASON_CHARACTERS_MAX = 1_000
 
@@ -145,9 +148,6 @@ def _shares(found: ProviderMonth, only: str) -> list[Share]:
     if not shares:
         raise BadRequest(_("There is no difference."), param="provider")
     return shares
-
-
-Amounts = Mapping[int, Decimal]
 
 
 def due(

@@ -124,7 +124,8 @@ def test_a_stranger_does_not_get_at_ours_by_a_filter_or_the_history(
 @pytest.mark.parametrize(
     ("model", "button"),
     [
-        *((ApiKey, "revoke"), (Member, "remove"), (SettingValue, "remove"), (User, "new-password")),
+        *((ApiKey, "revoke"), (Member, "remove"), (SettingValue, "remove")),
+        *((Member, "send-link"), (User, "send-link")),
         *((Alert, "acknowledge"), (AlertDestination, "remove"), (AlertDestination, "test")),
         (AlertDelivery, "send-again"),
         *((OutcomeHook, "revoke"), (DigestSubscription, "cancel")),

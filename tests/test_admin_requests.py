@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.formats import date_format
 
 from aigov import clock
 from aigov.organizations.models import Member, Organization
@@ -164,6 +165,8 @@ def test_a_second_person_approves(organization: Organization) -> None:
     request = asked(organization)
     client = as_role("finance", organization)
     shown = text_of(client.get(change_page(request)))
+    month = date_format(request.month, "YEAR_MONTH_FORMAT")
+    assert f"Cap, {organization.name}, {month}" in shown, "the page is called by its month in words"
     for words in ("Please approve or reject it.", "1,500.00", "cap now 1,000.00", "&lt;b&gt;June&lt;/b&gt;"):
         assert words in shown
     assert button(request, "withdraw") not in shown
