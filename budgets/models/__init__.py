@@ -33,7 +33,7 @@ from budgets.models.books import (
     Scope,
 )
 from budgets.models.closing import AccountingMonth, MonthClose
-from budgets.models.daily import CostDay, CostUserDay, RollUp
+from budgets.models.daily import CostDay, CostSum, CostUserDay, CostUserSum, RollUp
 from budgets.models.mails import Mail
 
 __all__ = [
@@ -54,7 +54,9 @@ __all__ = [
     "Channel",
     "CostDay",
     "CostRecord",
+    "CostSum",
     "CostUserDay",
+    "CostUserSum",
     "DeliveryState",
     "EuroField",
     "FxRate",
