@@ -244,7 +244,7 @@ def sums(source: Source, target: Target, group: Sequence[str], wanted: Collectio
 
 
 def read(source: Source, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement that stands on `source.with_newer`."""
+    """The rows of a statement that stands on `source.with_newer` or on `sums`."""
     months = whole_months(values["first"], values["last"])
     with connection.cursor() as cursor:
         cursor.execute(statement, {**values, **months, "since": watermark(source)})
