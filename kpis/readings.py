@@ -20,8 +20,10 @@ from budgets.models import BudgetAccount, Scope
 from kpis import definitions, queries
 from kpis.buckets import Buckets, buckets
 from kpis.filters import Selection
+from kpis.named import Direct, Named, direct
+from kpis.named import named as named_by_calls
 from kpis.periods import Period
-from kpis.queries import Business, Direct, Outcomes, Requests
+from kpis.queries import Business, Outcomes, Requests
 from routing.keys import THRESHOLD
 
 T = TypeVar("T")
@@ -57,7 +59,7 @@ class Totals:
 
     @cached_property
     def direct(self) -> Direct:
-        return self._direct() if self._direct else queries.direct(*self._chosen)
+        return self._direct() if self._direct else direct(*self._chosen)
 
     @property
     def savings_factor(self) -> float | None:
@@ -141,10 +143,10 @@ class Readings:
         return self._gathered(partial(queries.business_by_day, step=self.steps.kind), _all_business)
 
     @cached_property
-    def named(self) -> queries.Named:
+    def named(self) -> Named:
         """What the calls cost that name a lead or an order: in all, of each step, and by group."""
         steps = self.steps.steps
-        return queries.named([step.first for step in steps], self.ids, self.period, self.use_case)
+        return named_by_calls([step.first for step in steps], self.ids, self.period, self.use_case)
 
     @cached_property
     def requests(self) -> Sequence[Requests]:

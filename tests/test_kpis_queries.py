@@ -16,6 +16,7 @@ from budgets import daily, roll_ups
 from budgets.models import BudgetAccount, CostRecord
 from kpis import bins, facts, queries
 from kpis.buckets import buckets
+from kpis.named import direct, named
 from kpis.periods import Period
 from kpis.queries import Figures
 from routing.models import Decision
@@ -203,18 +204,16 @@ def test_a_month_is_the_sum_of_its_days(past: list[Organization], period: Period
 @pytest.mark.parametrize("period", [PERIODS[1], Period(date(2026, 8, 17), date(2026, 11, 30))])
 def test_a_lead_counts_once_in_each_step_and_group(past: list[Organization], period: Period) -> None:
     steps, ids = buckets(period.first, period.last).steps, all_of(past)
-    found = queries.named([step.first for step in steps], ids, period)
-    assert found.steps == [queries.direct(ids, Period(step.first, step.last)) for step in steps]
+    found = named([step.first for step in steps], ids, period)
+    assert found.steps == [direct(ids, Period(step.first, step.last)) for step in steps]
     assert sum(step.leads for step in found.steps) > 0
-    assert found.total == queries.direct(ids, period)
-    assert found.by_use_case == {
-        (name,): queries.direct(ids, period, name) for name in ("", "leads", "offers")
-    }
+    assert found.total == direct(ids, period)
+    assert found.by_use_case == {(name,): direct(ids, period, name) for name in ("", "leads", "offers")}
     by_model = RAW_COSTS + " AND metadata ->> 'lead_id' > '' AND purpose = 'answer' GROUP BY 1, 2"
     columns = "provider, model, sum(cost_eur), count(DISTINCT metadata ->> 'lead_id')"
     for organization in past:
         wanted = raw(by_model, columns, organization, period)
-        of_models = queries.named([period.first], [organization.pk], period).by_model
+        of_models = named([period.first], [organization.pk], period).by_model
         assert {
             (*group, each.lead_cost_eur, each.leads) for group, each in of_models.items() if each.leads
         } == set(wanted)
@@ -246,7 +245,7 @@ def test_distributions_equal_plain_sql(past: list[Organization]) -> None:
         assert percentile == pytest.approx(min(exact, last_bin), rel=0.19, abs=1.2)
     by_lead = " AND purpose = 'answer' AND metadata ? 'lead_id' GROUP BY metadata ->> 'lead_id' ORDER BY 1"
     leads = raw(RAW_COSTS + by_lead, "sum(cost_eur)", organization, period)
-    spread = queries.named([period.first], [organization.pk], period).spread["lead"]
+    spread = named([period.first], [organization.pk], period).spread["lead"]
     assert (spread.named, spread.max_eur) == (len(leads), leads[-1][0])
     assert spread.median_eur == leads[(len(leads) - 1) // 2][0]
 
@@ -323,7 +322,7 @@ def test_nothing_at_all_has_no_figures(organization: Organization) -> None:
         )
         assert (requests.availability, requests.availability_without_fallback) == (None, None)
     assert queries.latencies([organization.pk], PERIODS[1])[""].p50_ms is None
-    assert queries.named([PERIODS[1].first], [organization.pk], PERIODS[1]).spread == {}
+    assert named([PERIODS[1].first], [organization.pk], PERIODS[1]).spread == {}
 
 
 def test_the_overview_takes_a_fixed_number_of_queries(

@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy
 from aigov.money import euro_for_people
 from kpis import plots
 from kpis.figures import Card, Figure, Words, lines_over_time, top_list, trend_over_time
+from kpis.named import CostDistribution, Direct, Kind
 from kpis.pages.overview import cost_per_lead_card, cost_per_order_card, leads_text, orders_text
 from kpis.pages.page import Page, card
 from kpis.plots import Series
-from kpis.queries import Business, CostDistribution, Direct, Kind
+from kpis.queries import Business
 from kpis.readings import Readings
 from kpis.tables import Column
 
