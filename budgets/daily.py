@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from budgets import roll_ups
-from budgets.roll_ups import Source, Target
+from budgets.roll_ups import Level, Source, Target
 
 #: What costs can be grouped by.
 DIMENSIONS = ("organization_id", "day", "month", "use_case", "provider", "model", "tier", "purpose")
@@ -33,6 +33,12 @@ _DAYS = Target(
            coalesce(s.cost_usd, 0) AS cost_usd, {_CALL}, coalesce(s.input_total, 0) AS input_total,
            coalesce(s.output_total, 0) AS output_total
     {_FROM}""",
+    sums_table="cost_sums",
+    levels=(
+        Level("day", "day", ("tier",)),
+        Level("month", "month", ("tier",)),
+        Level("kinds", "month", ("use_case", "provider", "model", "tier")),
+    ),
 )
 _USER_DAYS = Target(
     table="cost_user_days",
@@ -40,6 +46,8 @@ _USER_DAYS = Target(
     amounts=("cost_eur",),
     counts=("calls",),
     rows=f"""SELECT s.organization_id, {_DAY}, s."user", s.cost_eur, {_CALL} {_FROM} s."user" <> '' AND""",
+    sums_table="cost_user_sums",
+    levels=(Level("month", "month", ('"user"',)),),
 )
 COSTS = Source("costs", "ai_costs", "created_at", (_DAYS, _USER_DAYS))
 
@@ -114,11 +122,10 @@ def day_costs(organization_ids: Sequence[int], first: date, last: date) -> list[
 
 def user_costs(organization_ids: Sequence[int], first: date, last: date, *, limit: int) -> list[UserCost]:
     """The users who spent most from `first` to `last`, at most `limit` of them."""
+    by_user = roll_ups.sums(COSTS, _USER_DAYS, ("organization_id", '"user"'))
     rows = roll_ups.read(
         COSTS,
-        'SELECT organization_id, "user", sum(cost_eur), sum(calls)::bigint'
-        f" FROM ({COSTS.with_newer(_USER_DAYS)}) d"
-        ' GROUP BY organization_id, "user" ORDER BY 3 DESC, 1, 2 LIMIT %(limit)s',
+        f'SELECT * FROM ({by_user}) users ORDER BY cost_eur DESC, organization_id, "user" LIMIT %(limit)s',
         **{"organization_ids": list(organization_ids), "first": first, "last": last, "limit": limit},
     )
     return [UserCost(*row) for row in rows]

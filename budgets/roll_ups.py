@@ -5,15 +5,19 @@ that writes them. `roll_up` adds its newest rows to the source's `Target`s; `wit
 together with what is not in it yet. Each row counts once: it is in the roll-up if it was written before the
 watermark (`RollUp.upto`), and newer otherwise. The watermark never passes a row that may still appear,
 however slow its transaction: see `roll_up_horizon` in `budgets/sql/daily.sql`.
+
+A target may have sums by fewer of its columns, and by month, which triggers keep (`budgets/sql/sums.sql`). A
+read takes the coarsest that knows what it asks for: a period is its whole months, and the days at its edges.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
 
 from django.db import connection, transaction
 
+from aigov import clock
 from budgets.models import RollUp
 
 #: A run ends after so many batches of so many rows; the next run goes on from there.
@@ -22,11 +26,21 @@ BATCHES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """Sums of a target's rows by organization, day or month, and the columns that are `kept`."""
+
+    name: str
+    span: Literal["day", "month"]
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A table of sums.
 
     Args:
-        key: its columns that are unique together, `organization_id` and `day` among them.
+        sums_table, levels: where its sums by fewer columns are, the coarsest first.
+        key: its columns that are unique together, `organization_id` and `day` the first of them.
         amounts, counts: what is added up, amounts with decimals and counts without.
         rows: a SELECT of all these columns from the source, which it calls `s`; it ends with a WHERE that is
             open for a further condition.
@@ -37,6 +51,8 @@ class Target:
     amounts: tuple[str, ...]
     counts: tuple[str, ...]
     rows: str
+    sums_table: str = ""
+    levels: tuple[Level, ...] = ()
 
     @property
     def sums(self) -> tuple[str, ...]:
@@ -56,6 +72,23 @@ class Target:
             f" SET {', '.join(f'{name} = t.{name} + excluded.{name}' for name in self.sums)}"
         )
 
+    def read_from(self, columns: Collection[str], *, by_day: bool) -> Iterator[str]:
+        """The tables, each with its WHERE, that together have a period's rows with these columns."""
+        days = self._level("day", columns) or f"{self.table} WHERE true"
+        months = None if by_day else self._level("month", columns)
+        if months is None:
+            yield f"{days} AND day BETWEEN %(first)s AND %(last)s"
+            return
+        yield f"{months} AND day >= %(months_first)s AND day < %(months_end)s"
+        yield f"{days} AND day >= %(first)s AND day < %(months_first)s"
+        yield f"{days} AND day >= %(months_end)s AND day <= %(last)s"
+
+    def _level(self, span: Literal["day", "month"], columns: Collection[str]) -> str | None:
+        for level in self.levels:
+            if level.span == span and set(columns) <= set(level.kept):
+                return f"{self.sums_table} WHERE level = '{level.name}'"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -69,16 +102,25 @@ class Source:
     def with_newer(self, target: Target) -> str:
         """A SELECT of a period's rows of `target`, and of what is newer than the roll-up, under one snapshot.
 
-        Its parameters: `organization_ids`, `first`, `last`, and `since`, the watermark as it was read just
-        before (`watermark`), which tells the planner how few rows are newer. The watermark that counts is
-        read in the statement itself; it never goes back.
+        Its parameters: `organization_ids`, `first`, `last`, and what `read` adds. `since`, the watermark as
+        it was read just before, tells the planner how few rows are newer; the watermark that counts is read
+        in the statement itself. It never goes back.
         """
-        wanted = "organization_id = ANY(%(organization_ids)s) AND day BETWEEN %(first)s AND %(last)s"
-        return (
-            f"SELECT {target.columns} FROM {target.table} WHERE {wanted} UNION ALL"
-            f" SELECT {target.columns} FROM ({target.rows} s.{self.written_at} >= %(since)s"
+        places = self.places(target, target.key, by_day=True)
+        return " UNION ALL ".join(f"SELECT {target.columns} FROM {place}" for place in places)
+
+    def places(self, target: Target, columns: Collection[str], *, by_day: bool) -> Iterator[str]:
+        """Where the rows of `with_newer` are, with what they need of these columns: each with its WHERE.
+
+        Where days need not be told apart (not `by_day`), a whole month may have its first day.
+        """
+        wanted = "organization_id = ANY(%(organization_ids)s)"
+        for place in target.read_from(set(columns) - {"organization_id", "day"}, by_day=by_day):
+            yield f"{place} AND {wanted}"
+        yield (
+            f"({target.rows} s.{self.written_at} >= %(since)s"
             f" AND s.{self.written_at} >= (SELECT upto FROM roll_ups WHERE name = '{self.name}')"
-            f" AND s.organization_id = ANY(%(organization_ids)s)) newer WHERE {wanted}"
+            f" AND s.{wanted}) newer WHERE day BETWEEN %(first)s AND %(last)s"
         )
 
 
@@ -90,7 +132,7 @@ def roll_up(source: Source) -> int:
     """
     taken_in = 0
     for _ in range(BATCHES_MAX):
-        rows = _roll_up_batch(source)
+        rows = roll_up_batch(source)
         taken_in += rows
         if rows < BATCH_ROWS:
             break
@@ -98,7 +140,8 @@ def roll_up(source: Source) -> int:
 
 
 @transaction.atomic
-def _roll_up_batch(source: Source) -> int:
+def roll_up_batch(source: Source) -> int:
+    """Takes in the oldest `BATCH_ROWS` rows that are not in the source's targets yet; how many there were."""
     watermarks = RollUp.objects.select_for_update(skip_locked=True).filter(name=source.name)
     since = watermarks.values_list("upto", flat=True).first()
     if since is None:
@@ -152,6 +195,10 @@ def watermark(source: Source) -> datetime:
     return RollUp.objects.values_list("upto", flat=True).get(name=source.name)
 
 
+#: The first day of a row's month, where rows are grouped by months.
+MONTH = "date_trunc('month', day::timestamp)::date"
+
+
 def sums_by(
     source: Source,
     target: Target,
@@ -160,25 +207,56 @@ def sums_by(
     first: date,
     last: date,
     use_case: str | None = None,
+    **only: str,
 ) -> list[tuple[Any, ...]]:
     """Rows of the `group` columns, and the target's amounts and counts added up over a period, in that order.
 
     Two queries, however long the period. Groups without a row are left out.
+
+    Args:
+        group: columns of the target's key; `month` is the first day of a day's month.
+        only: values that columns must have.
     """
-    sums = [f"sum({name})" for name in target.amounts] + [f"sum({name})::bigint" for name in target.counts]
-    columns = ", ".join(group)
-    return read(
-        source,
-        f"SELECT {', '.join((*group, *sums))} FROM ({source.with_newer(target)}) r"
-        " WHERE %(use_case)s::text IS NULL OR use_case = %(use_case)s"
-        + (f" GROUP BY {columns} ORDER BY {columns}" if group else " HAVING count(*) > 0"),
-        **{"organization_ids": list(organization_ids), "first": first, "last": last, "use_case": use_case},
+    wanted = only if use_case is None else {**only, "use_case": use_case}
+    values = {"organization_ids": list(organization_ids), "first": first, "last": last, **wanted}
+    return read(source, sums(source, target, group, wanted), **values)
+
+
+def sums(source: Source, target: Target, group: Sequence[str], wanted: Collection[str] = ()) -> str:
+    """A SELECT of what `sums_by` says; `wanted` are the columns that must have the values of their names.
+
+    Each place's rows are added up where they are, and then the few sums of all places.
+    """
+    columns = {*group, *wanted} - {"month"}
+    shown = [f"{MONTH} AS month" if name == "month" else name for name in group]
+    numbers = ", ".join(str(at + 1) for at in range(len(group)))
+    by_group = f" GROUP BY {numbers}" if group else " HAVING count(*) > 0"
+    ordered = f" ORDER BY {numbers}" if group else ""
+    only = "".join(f" AND {name} = %({name})s" for name in wanted)
+    added = ", ".join([*shown, *(f"sum({name}) AS {name}" for name in target.sums)])
+    parts = " UNION ALL ".join(
+        f"(SELECT {added} FROM {place}{only}{by_group})"
+        for place in source.places(target, columns, by_day="day" in group)
     )
+    amounts = [f"sum({name}) AS {name}" for name in target.amounts]
+    counts = [f"sum({name})::bigint AS {name}" for name in target.counts]
+    return f"SELECT {', '.join((*group, *amounts, *counts))} FROM ({parts}) r{by_group}{ordered}"
 
 
 def read(source: Source, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement that stands on `source.with_newer`."""
+    """The rows of a statement that stands on `source.with_newer` or on `sums`."""
+    months = whole_months(values["first"], values["last"])
     with connection.cursor() as cursor:
-        cursor.execute(statement, {**values, "since": watermark(source)})
+        cursor.execute(statement, {**values, **months, "since": watermark(source)})
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
+
+
+def whole_months(first: date, last: date) -> dict[str, date]:
+    """Where the whole months of a period begin, and the day after them; both after `last` if it has none."""
+    after = last + timedelta(days=1)
+    begin = first if first.day == 1 else clock.next_month(first)
+    end = after.replace(day=1)
+    if begin >= end:
+        begin = end = after
+    return {"months_first": begin, "months_end": end}

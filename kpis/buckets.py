@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from aigov import clock
-from kpis.tables import Column, Kind
+from kpis.tables import Column
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Buckets:
     """The steps of a period; `kind` says whether they are days or months."""
 
     steps: Sequence[Bucket]
-    kind: Kind
+    kind: Literal["day", "month"]
 
     @property
     def labels(self) -> list[str]:

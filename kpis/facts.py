@@ -5,7 +5,7 @@ A decision counts to the local day of its request. A call names a lead or an ord
 """
 
 from budgets import roll_ups
-from budgets.roll_ups import Source, Target
+from budgets.roll_ups import Level, Source, Target
 from kpis import bins
 from routing.requests import LEAD_ID, ORDER_ID
 
@@ -33,6 +33,12 @@ REQUESTS = Target(
            (s.route <> '' AND jsonb_path_exists(s.attempts, {_FAILED}))::integer AS rescued,
            s.cost_eur, s.saved_eur, coalesce(s.all_large_eur, s.cost_eur) AS all_large_eur
     {_FROM} WHERE""",
+    sums_table="kpi_request_sums",
+    levels=(
+        Level("day", "day", ("route", "error_code")),
+        Level("month", "month", ("route", "error_code")),
+        Level("use_cases", "month", ("use_case", "route", "error_code")),
+    ),
 )
 HISTOGRAMS = Target(
     table="kpi_histogram_days",
@@ -55,6 +61,8 @@ HISTOGRAMS = Target(
         WHERE s.wanted = 'auto' AND s.route IN ('small', 'large', 'degraded') AND small.confidence IS NOT NULL
     ) counted
     WHERE""",
+    sums_table="kpi_histogram_sums",
+    levels=(Level("month", "month", ("kind", "label", "bin")),),
 )
 ATTEMPTS = Target(
     table="kpi_attempt_days",
@@ -70,6 +78,8 @@ ATTEMPTS = Target(
     CROSS JOIN LATERAL jsonb_to_recordset(s.attempts)
         AS attempt (provider text, model text, tier text, outcome text, error text)
     WHERE""",
+    sums_table="kpi_attempt_sums",
+    levels=(Level("month", "month", ("provider", "model", "tier", "outcome", "error")),),
 )
 DECISIONS = Source("decisions", "ai_decisions", "recorded_at", (REQUESTS, HISTOGRAMS, ATTEMPTS))
 
@@ -79,9 +89,9 @@ NAMED = Target(
     amounts=("cost_eur",),
     counts=("calls",),
     rows=f"""
-    SELECT s.organization_id, cost_day(s.month, s.created_at, o.time_zone) AS day, named.kind,
-           left(named.external_id, 200) AS external_id, s.use_case, s.provider, s.model, s.cost_eur,
-           (s.hold_id IS NOT NULL)::integer AS calls
+    SELECT s.organization_id, cost_day(s.month, s.created_at, o.time_zone) AS day, named.kind::varchar(8),
+           left(named.external_id, 200)::varchar(200) AS external_id, s.use_case, s.provider, s.model,
+           s.cost_eur, (s.hold_id IS NOT NULL)::integer::bigint AS calls
     FROM ai_costs s JOIN organizations_organization o ON o.id = s.organization_id
     CROSS JOIN LATERAL (VALUES
         ('lead', s.metadata ->> '{LEAD_ID}'), ('order', s.metadata ->> '{ORDER_ID}')

@@ -168,6 +168,95 @@ class AttemptDay(models.Model):
         return f"{self.day} {self.provider} {self.outcome}"
 
 
+class RequestSum(models.Model):
+    """Sums of days' requests by fewer columns, or by month, as `budgets.models.CostSum`."""
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    level = models.CharField(max_length=16)
+    day = models.DateField()
+    use_case = models.CharField(max_length=200, blank=True, db_default="")
+    route = models.CharField(max_length=8, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    parts = models.BigIntegerField()
+    requests = models.BigIntegerField()
+    judged = models.BigIntegerField()
+    escalated = models.BigIntegerField()
+    rescued = models.BigIntegerField()
+    cost_eur = EuroField()
+    saved_eur = EuroField()
+    all_large_eur = EuroField()
+
+    class Meta:
+        db_table = "kpi_request_sums"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "level", "day", "use_case", "route", "error_code"],
+                name="kpi_request_sums_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.level} {self.day} {self.route or self.error_code}"
+
+
+class HistogramSum(models.Model):
+    """Sums of days' histograms by month, as `budgets.models.CostSum`."""
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    level = models.CharField(max_length=16)
+    day = models.DateField()
+    kind = models.CharField(max_length=16)
+    label = models.CharField(max_length=16)
+    bin = models.SmallIntegerField()
+    parts = models.BigIntegerField()
+    requests = models.BigIntegerField()
+
+    class Meta:
+        db_table = "kpi_histogram_sums"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "level", "kind", "day", "label", "bin"],
+                name="kpi_histogram_sums_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.kind} {self.label} {self.bin}"
+
+
+class AttemptSum(models.Model):
+    """Sums of days' attempts by month, as `budgets.models.CostSum`."""
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    level = models.CharField(max_length=16)
+    day = models.DateField()
+    provider = models.CharField(max_length=32, blank=True)
+    model = models.CharField(max_length=100, blank=True)
+    tier = models.CharField(max_length=8, blank=True)
+    outcome = models.CharField(max_length=24)
+    error = models.CharField(max_length=64, blank=True)
+    parts = models.BigIntegerField()
+    attempts = models.BigIntegerField()
+
+    class Meta:
+        db_table = "kpi_attempt_sums"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "level", "day", "provider", "model", "tier", "outcome", "error"],
+                name="kpi_attempt_sums_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.provider} {self.outcome}"
+
+
 class OutcomeHook(models.Model):
     """An address of ours to which a CRM sends leads and orders, signed with a secret of its own.
 

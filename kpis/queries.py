@@ -20,10 +20,12 @@ from budgets import daily, roll_ups
 from budgets.models import BudgetAccount, Scope
 from kpis import bins, definitions
 from kpis.definitions import FAILURES
-from kpis.facts import ATTEMPTS, DECISIONS, HISTOGRAMS, NAMED, NAMES, REQUESTS
+from kpis.facts import ATTEMPTS, DECISIONS, HISTOGRAMS, REQUESTS
+from kpis.named import Direct, direct
 from kpis.periods import Period
 
-Kind = Literal["lead", "order"]
+#: What a period is cut into; the first step begins with the period.
+Step = Literal["day", "month"]
 
 
 @dataclass(slots=True)
@@ -93,30 +95,6 @@ class Outcomes:
         self.leads += count if kind == "lead" else 0
         self.orders += count if kind == "order" else 0
         self.value_eur += value_eur
-
-
-@dataclass(slots=True)
-class Direct:
-    """The calls that name a lead or an order: what they cost, and how many distinct ones they name."""
-
-    lead_cost_eur: Decimal = ZERO
-    leads: int = 0
-    order_cost_eur: Decimal = ZERO
-    orders: int = 0
-
-    def add(self, kind: str, cost_eur: Decimal, named: int) -> None:
-        if kind == "lead":
-            self.lead_cost_eur, self.leads = self.lead_cost_eur + cost_eur, self.leads + named
-        else:
-            self.order_cost_eur, self.orders = self.order_cost_eur + cost_eur, self.orders + named
-
-    @property
-    def cost_per_lead_eur(self) -> Decimal | None:
-        return definitions.cost_per(self.lead_cost_eur, self.leads)
-
-    @property
-    def cost_per_order_eur(self) -> Decimal | None:
-        return definitions.cost_per(self.order_cost_eur, self.orders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +180,6 @@ def spending(organization_ids: Sequence[int], period: Period, use_case: str | No
     return Business(costs[0].cost_eur if costs else ZERO, costs[0].calls if costs else 0, outcomes)
 
 
-def direct(organization_ids: Sequence[int], period: Period, use_case: str | None = None) -> Direct:
-    """What the calls of a period that name a lead or an order cost; 2 queries, and the slowest."""
-    return direct_by_step([period.first], organization_ids, period, use_case)[0]
-
-
 def today_eur(organization_ids: Sequence[int], use_case: str | None = None) -> Decimal:
     """What the organizations have spent today, each on its own local day; 3 queries."""
     now = clock.now()
@@ -231,51 +204,42 @@ def cost_by_day(
 
 
 def business_by_day(
-    organization_ids: Sequence[int], period: Period, use_case: str | None = None
+    organization_ids: Sequence[int], period: Period, use_case: str | None = None, *, step: Step = "day"
 ) -> dict[date, Business]:
-    """Cost, leads and orders of each day, without which calls name one; 3 queries."""
-    costs = {costs.group[0]: costs for costs in _costs_by(organization_ids, period, use_case, "day")}
+    """Cost, leads and orders of each day (or month), without which calls name one; 3 queries."""
+    found = _costs_by(organization_ids, period, use_case, step)
+    costs = {max(each.group[0], period.first): each for each in found}
     outcomes: dict[date, Outcomes] = {}
-    for day, *row in _outcomes_by(organization_ids, period, "day", "kind"):
-        outcomes.setdefault(day, Outcomes()).add(*row)
+    for at, *row in _outcomes_by(organization_ids, period, step, "kind"):
+        outcomes.setdefault(max(at, period.first), Outcomes()).add(*row)
     return {
         day: Business(
             costs[day].cost_eur if day in costs else ZERO,
             costs[day].calls if day in costs else 0,
             outcomes.get(day, Outcomes()),
         )
-        for day in _days_so_far(period, [*costs, *outcomes])
+        for day in _steps_so_far(period, [*costs, *outcomes], step)
     }
 
 
-def direct_by_step(
-    firsts: Sequence[date], organization_ids: Sequence[int], period: Period, use_case: str | None = None
-) -> list[Direct]:
-    """As `direct`, of each of the steps that begin on `firsts`; a lead counts once in each; 2 queries."""
-    found = [Direct() for _step in firsts]
-    for step, *row in _named_by(organization_ids, period, use_case, "step", "kind", firsts=firsts):
-        found[step - 1].add(*row)
-    return found
-
-
 def requests_by_day(
-    organization_ids: Sequence[int], period: Period, use_case: str | None = None
+    organization_ids: Sequence[int], period: Period, use_case: str | None = None, *, step: Step = "day"
 ) -> dict[date, Requests]:
-    """How each day's requests ended: routes, cache, escalations, failures, what was saved; 2 queries."""
+    """How each day's (or month's) requests ended: routes, cache, failures, what was saved; 2 queries."""
     found: dict[date, Requests] = {}
-    for day, *row in _requests_by(organization_ids, period, use_case, "day", "route", "error_code"):
-        found.setdefault(day, Requests()).add(*row)
-    return {day: found.get(day, Requests()) for day in _days_so_far(period, found)}
+    for at, *row in _requests_by(organization_ids, period, use_case, step, "route", "error_code"):
+        found.setdefault(max(at, period.first), Requests()).add(*row)
+    return {day: found.get(day, Requests()) for day in _steps_so_far(period, found, step)}
 
 
 def tier_cost_by_day(
-    organization_ids: Sequence[int], period: Period, use_case: str | None = None
+    organization_ids: Sequence[int], period: Period, use_case: str | None = None, *, step: Step = "day"
 ) -> dict[date, dict[str, Decimal]]:
-    """What each day's calls of each tier cost; corrections without a call have the tier ''."""
+    """What each day's (or month's) calls of each tier cost; corrections without a call have the tier ''."""
     found: dict[date, dict[str, Decimal]] = {}
-    for costs in _costs_by(organization_ids, period, use_case, "day", "tier"):
-        found.setdefault(costs.group[0], {})[costs.group[1]] = costs.cost_eur
-    return {day: found.get(day, {}) for day in _days_so_far(period, found)}
+    for costs in _costs_by(organization_ids, period, use_case, step, "tier"):
+        found.setdefault(max(costs.group[0], period.first), {})[costs.group[1]] = costs.cost_eur
+    return {day: found.get(day, {}) for day in _steps_so_far(period, found, step)}
 
 
 def _days_so_far(period: Period, found: Iterable[date]) -> list[date]:
@@ -283,35 +247,25 @@ def _days_so_far(period: Period, found: Iterable[date]) -> list[date]:
     return [day for day in period.days if day <= last]
 
 
+def _steps_so_far(period: Period, found: Iterable[date], step: Step) -> list[date]:
+    """The first days of a period's steps."""
+    days = _days_so_far(period, found)
+    return days if step == "day" else [day for day in days if day.day == 1 or day == period.first]
+
+
 # --- By group
 
 
-@dataclass(frozen=True, slots=True)
-class GroupBusiness:
-    """A use case's or a model's cost, calls, and what its calls that name a lead or an order cost."""
-
-    group: tuple[str, ...]
-    cost_eur: Decimal
-    calls: int
-    direct: Direct
-
-
-def business_by(
+def dearest_by(
     group: Literal["use_case", "model"],
     organization_ids: Sequence[int],
     period: Period,
     use_case: str | None = None,
-) -> list[GroupBusiness]:
-    """Cost by use case, or by provider and model, the dearest first; 4 queries."""
+) -> list[daily.Costs]:
+    """Cost by use case, or by provider and model, the dearest first; 2 queries."""
     columns = ("use_case",) if group == "use_case" else ("provider", "model")
-    direct: dict[tuple[str, ...], Direct] = {}
-    for row in _named_by(organization_ids, period, use_case, *columns, "kind"):
-        direct.setdefault(row[: len(columns)], Direct()).add(*row[len(columns) :])
     found = _costs_by(organization_ids, period, use_case, *columns)
-    return [
-        GroupBusiness(costs.group, costs.cost_eur, costs.calls, direct.get(costs.group, Direct()))
-        for costs in sorted(found, key=lambda costs: -costs.cost_eur)
-    ]
+    return sorted(found, key=lambda costs: -costs.cost_eur)
 
 
 def top_users(organization_ids: Sequence[int], period: Period, limit: int = 20) -> list[daily.UserCost]:
@@ -338,9 +292,8 @@ def confidence_histogram(
 ) -> list[ConfidenceBin]:
     """How sure the small model was, and what became of its answer; 2 queries."""
     histogram = [ConfidenceBin(*bins.confidence_range(number)) for number in range(bins.CONFIDENCE_BINS)]
-    for kind, label, number, requests in _histograms(organization_ids, period, use_case):
-        if kind == bins.CONFIDENCE:
-            setattr(histogram[number], label, requests)
+    for label, number, requests in _histogram(bins.CONFIDENCE, organization_ids, period, use_case):
+        setattr(histogram[number], label, requests)
     return histogram
 
 
@@ -359,10 +312,9 @@ def latencies(
 ) -> dict[str, Latencies]:
     """Latencies by route, and of all answers (''); 2 queries."""
     by_route: dict[str, dict[int, int]] = {"": {}}
-    for kind, route, number, requests in _histograms(organization_ids, period, use_case):
-        if kind == bins.LATENCY:
-            by_route.setdefault(route, {})[number] = requests
-            by_route[""][number] = by_route[""].get(number, 0) + requests
+    for route, number, requests in _histogram(bins.LATENCY, organization_ids, period, use_case):
+        by_route.setdefault(route, {})[number] = requests
+        by_route[""][number] = by_route[""].get(number, 0) + requests
     return {route: _latencies(counted) for route, counted in by_route.items()}
 
 
@@ -371,42 +323,12 @@ def _latencies(counted: Mapping[int, int]) -> Latencies:
     return Latencies(sum(counted.values()), *percentiles)
 
 
-def _histograms(
-    organization_ids: Sequence[int], period: Period, use_case: str | None
+def _histogram(
+    kind: str, organization_ids: Sequence[int], period: Period, use_case: str | None
 ) -> list[tuple[Any, ...]]:
     return roll_ups.sums_by(
-        *(DECISIONS, HISTOGRAMS, "kind", "label", "bin"),
-        **_chosen(organization_ids, period, use_case),
+        *(DECISIONS, HISTOGRAMS, "label", "bin"), **_chosen(organization_ids, period, use_case), kind=kind
     )
-
-
-@dataclass(frozen=True, slots=True)
-class CostDistribution:
-    """What the calls cost that name one lead (or order): over all that are named, in euro."""
-
-    named: int
-    mean_eur: Decimal | None
-    p10_eur: Decimal | None
-    median_eur: Decimal | None
-    p90_eur: Decimal | None
-    max_eur: Decimal | None
-
-
-def direct_cost_distribution(
-    kind: Kind, organization_ids: Sequence[int], period: Period, use_case: str | None = None
-) -> CostDistribution:
-    """How the cost of a lead (or order) is spread over those that calls name; 2 queries."""
-    quantile = "percentile_disc({}) WITHIN GROUP (ORDER BY cost_eur)"
-    rows = roll_ups.read(
-        NAMES,
-        f"SELECT count(*), avg(cost_eur)::numeric(18, 9), {quantile.format(0.1)}, {quantile.format(0.5)},"
-        f" {quantile.format(0.9)}, max(cost_eur) FROM (SELECT sum(cost_eur) AS cost_eur"
-        f" FROM ({NAMES.with_newer(NAMED)}) r WHERE kind = %(kind)s AND {_OF_USE_CASE}"
-        " GROUP BY organization_id, external_id) one",
-        kind=kind,
-        **_chosen(organization_ids, period, use_case),
-    )
-    return CostDistribution(*rows[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,9 +362,6 @@ def use_cases(organization_ids: Sequence[int], period: Period) -> list[str]:
 # --- What the reads stand on
 
 
-_OF_USE_CASE = "(%(use_case)s::text IS NULL OR use_case = %(use_case)s)"
-
-
 def _chosen(organization_ids: Sequence[int], period: Period, use_case: str | None) -> dict[str, Any]:
     return {
         "organization_ids": list(organization_ids),
@@ -464,28 +383,9 @@ def _requests_by(
     return roll_ups.sums_by(DECISIONS, REQUESTS, *group, **_chosen(organization_ids, period, use_case))
 
 
-def _named_by(
-    ids: Sequence[int], period: Period, use_case: str | None, *group: str, firsts: Sequence[date] = ()
-) -> list[tuple[Any, ...]]:
-    """Rows of the group, what the calls cost, and how many distinct leads or orders they name.
-
-    `step` among the group is a step's number, from 1, where steps begin on the days `firsts`.
-    """
-    columns = ", ".join(group)
-    rows = f"SELECT *, width_bucket(day, %(firsts)s::date[]) AS step FROM ({NAMES.with_newer(NAMED)}) named"
-    return roll_ups.read(
-        NAMES,
-        f"SELECT {columns}, sum(cost_eur), count(*) FROM ("
-        f"SELECT {columns}, sum(cost_eur) AS cost_eur FROM ({rows}) r WHERE {_OF_USE_CASE}"
-        f" GROUP BY {columns}, organization_id, external_id) one GROUP BY {columns}",
-        firsts=list(firsts),
-        **_chosen(ids, period, use_case),
-    )
-
-
 def _outcomes_by(organization_ids: Sequence[int], period: Period, *group: str) -> list[tuple[Any, ...]]:
     """Rows of the group, how many leads or orders, and their value."""
-    columns = ", ".join(group)
+    columns = ", ".join(roll_ups.MONTH if name == "month" else name for name in group)
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {columns}, count(*), sum(value_eur) FROM kpi_outcomes"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import dropwhile
 from typing import TypeVar
 
@@ -20,8 +20,10 @@ from budgets.models import BudgetAccount, Scope
 from kpis import definitions, queries
 from kpis.buckets import Buckets, buckets
 from kpis.filters import Selection
+from kpis.named import Direct, Named, direct
+from kpis.named import named as named_by_calls
 from kpis.periods import Period
-from kpis.queries import Business, Direct, Outcomes, Requests
+from kpis.queries import Business, Outcomes, Requests
 from routing.keys import THRESHOLD
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ class Totals:
     """The key figures of a period, each read when it is first needed.
 
     Args:
-        requests: how to come by the requests where they are read already, by day.
+        requests, direct: how to come by them where they are read already, by step.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class Totals:
         use_case: str | None,
         *,
         requests: Callable[[], Requests] | None = None,
+        direct: Callable[[], Direct] | None = None,
     ) -> None:
         self._chosen = ids, period, use_case
-        self._requests = requests
+        self._requests, self._direct = requests, direct
 
     @cached_property
     def requests(self) -> Requests:
@@ -56,7 +59,7 @@ class Totals:
 
     @cached_property
     def direct(self) -> Direct:
-        return queries.direct(*self._chosen)
+        return self._direct() if self._direct else direct(*self._chosen)
 
     @property
     def savings_factor(self) -> float | None:
@@ -81,7 +84,11 @@ class Readings:
 
     @cached_property
     def now(self) -> Totals:
-        return Totals(self.ids, self.period, self.use_case, requests=lambda: _all_requests(self.requests))
+        return Totals(
+            *(self.ids, self.period, self.use_case),
+            requests=lambda: _all_requests(self.requests),
+            direct=lambda: self.named.total,
+        )
 
     @cached_property
     def before(self) -> Totals | None:
@@ -133,24 +140,23 @@ class Readings:
     @cached_property
     def business(self) -> Sequence[Business]:
         """What each step cost and brought, without the calls that name a lead or an order."""
-        return self._gathered(queries.business_by_day, _all_business)
+        return self._gathered(partial(queries.business_by_day, step=self.steps.kind), _all_business)
 
     @cached_property
-    def direct(self) -> Sequence[Direct]:
-        """What the calls of each step cost that name a lead or an order."""
+    def named(self) -> Named:
+        """What the calls cost that name a lead or an order: in all, of each step, and by group."""
         steps = self.steps.steps
-        shown = Period(steps[0].first, steps[-1].last)
-        return queries.direct_by_step([step.first for step in steps], self.ids, shown, self.use_case)
+        return named_by_calls([step.first for step in steps], self.ids, self.period, self.use_case)
 
     @cached_property
     def requests(self) -> Sequence[Requests]:
         """How the requests of each step ended."""
-        return self._gathered(queries.requests_by_day, _all_requests)
+        return self._gathered(partial(queries.requests_by_day, step=self.steps.kind), _all_requests)
 
     @cached_property
     def tier_costs(self) -> Sequence[Mapping[str, Decimal]]:
         """What each step's calls of each tier cost."""
-        return self._gathered(queries.tier_cost_by_day, _all_costs)
+        return self._gathered(partial(queries.tier_cost_by_day, step=self.steps.kind), _all_costs)
 
     def _gathered(
         self, read: Callable[..., Mapping[date, T]], add_up: Callable[[Sequence[T]], T]
@@ -162,12 +168,12 @@ class Readings:
     # --- By group
 
     @cached_property
-    def by_use_case(self) -> Sequence[queries.GroupBusiness]:
-        return queries.business_by("use_case", self.ids, self.period, self.use_case)
+    def by_use_case(self) -> Sequence[daily.Costs]:
+        return queries.dearest_by("use_case", self.ids, self.period, self.use_case)
 
     @cached_property
-    def by_model(self) -> Sequence[queries.GroupBusiness]:
-        return queries.business_by("model", self.ids, self.period, self.use_case)
+    def by_model(self) -> Sequence[daily.Costs]:
+        return queries.dearest_by("model", self.ids, self.period, self.use_case)
 
     @cached_property
     def users(self) -> Sequence[daily.UserCost]:
@@ -197,9 +203,6 @@ class Readings:
             use_case=self.use_case,
         )
         return {each.group[0]: each.cost_eur / each.calls for each in found if each.calls}
-
-    def distribution(self, kind: queries.Kind) -> queries.CostDistribution:
-        return queries.direct_cost_distribution(kind, self.ids, self.period, self.use_case)
 
     @cached_property
     def use_case_names(self) -> Sequence[str]:

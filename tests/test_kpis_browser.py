@@ -94,7 +94,8 @@ def open_page(
 
 def drawn(page: Page) -> None:
     """Waits until every figure of the page is drawn."""
-    page.wait_for_selector("html[data-drawn]")
+    page.wait_for_selector("html[data-complete]")
+    assert page.locator("html[data-drawn]").count() == 1
     assert page.locator("[data-plot]").count() == page.locator("[data-plot].js-plotly-plot").count()
 
 

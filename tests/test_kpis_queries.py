@@ -16,6 +16,7 @@ from budgets import daily, roll_ups
 from budgets.models import BudgetAccount, CostRecord
 from kpis import bins, facts, queries
 from kpis.buckets import buckets
+from kpis.named import direct, named
 from kpis.periods import Period
 from kpis.queries import Figures
 from routing.models import Decision
@@ -37,6 +38,9 @@ PERIODS = (
     Period(date(2026, 10, 1), date(2026, 10, 31)),
     Period(date(2026, 10, 25), date(2026, 11, 1)),
     Period(date(2026, 9, 30), date(2026, 9, 30)),
+    # Whole months with days before and after them.
+    Period(date(2026, 8, 17), date(2026, 11, 4)),
+    Period(date(2026, 9, 30), date(2026, 11, 30)),
 )
 
 
@@ -171,18 +175,48 @@ def test_days_add_up_to_the_period(past: list[Organization]) -> None:
     assert sum(day.failed for day in requests.values()) == whole.requests.failed
     tiers = queries.tier_cost_by_day(ids, period)
     assert sum(sum(day.values()) for day in tiers.values()) == whole.business.cost_eur
-    groups = queries.business_by("model", ids, period)
+    groups = queries.dearest_by("model", ids, period)
     assert sum(group.cost_eur for group in groups) == whole.business.cost_eur
-    assert sum(group.direct.lead_cost_eur for group in groups) == whole.business.direct.lead_cost_eur
     assert {group.group for group in groups} == set(MODELS.values())
 
 
+@pytest.mark.parametrize("period", PERIODS)
+def test_a_month_is_the_sum_of_its_days(past: list[Organization], period: Period) -> None:
+    ids = all_of(past)
+    days = queries.requests_by_day(ids, period)
+    months = queries.requests_by_day(ids, period, step="month")
+    assert next(iter(months)) == period.first
+    for first, month in months.items():
+        of_month = [each for day, each in days.items() if (day.year, day.month) == (first.year, first.month)]
+        assert month.answered == sum(each.answered for each in of_month)
+        assert month.all_large_eur == sum(each.all_large_eur for each in of_month)
+    business = queries.business_by_day(ids, period, step="month")
+    tiers = queries.tier_cost_by_day(ids, period, step="month")
+    assert sum(month.cost_eur for month in business.values()) == queries.spending(ids, period).cost_eur
+    assert {at: month.cost_eur for at, month in business.items()} == {
+        at: sum(costs.values()) for at, costs in tiers.items()
+    }
+    assert sum(month.outcomes.leads for month in business.values()) == (
+        queries.spending(ids, period).outcomes.leads
+    )
+
+
 @pytest.mark.parametrize("period", [PERIODS[1], Period(date(2026, 8, 17), date(2026, 11, 30))])
-def test_a_lead_counts_once_in_each_step(past: list[Organization], period: Period) -> None:
+def test_a_lead_counts_once_in_each_step_and_group(past: list[Organization], period: Period) -> None:
     steps, ids = buckets(period.first, period.last).steps, all_of(past)
-    found = queries.direct_by_step([step.first for step in steps], ids, period)
-    assert found == [queries.direct(ids, Period(step.first, step.last)) for step in steps]
-    assert sum(step.leads for step in found) > 0
+    found = named([step.first for step in steps], ids, period)
+    assert found.steps == [direct(ids, Period(step.first, step.last)) for step in steps]
+    assert sum(step.leads for step in found.steps) > 0
+    assert found.total == direct(ids, period)
+    assert found.by_use_case == {(name,): direct(ids, period, name) for name in ("", "leads", "offers")}
+    by_model = RAW_COSTS + " AND metadata ->> 'lead_id' > '' AND purpose = 'answer' GROUP BY 1, 2"
+    columns = "provider, model, sum(cost_eur), count(DISTINCT metadata ->> 'lead_id')"
+    for organization in past:
+        wanted = raw(by_model, columns, organization, period)
+        of_models = named([period.first], [organization.pk], period).by_model
+        assert {
+            (*group, each.lead_cost_eur, each.leads) for group, each in of_models.items() if each.leads
+        } == set(wanted)
 
 
 def test_users_equal_plain_sql(past: list[Organization]) -> None:
@@ -211,7 +245,7 @@ def test_distributions_equal_plain_sql(past: list[Organization]) -> None:
         assert percentile == pytest.approx(min(exact, last_bin), rel=0.19, abs=1.2)
     by_lead = " AND purpose = 'answer' AND metadata ? 'lead_id' GROUP BY metadata ->> 'lead_id' ORDER BY 1"
     leads = raw(RAW_COSTS + by_lead, "sum(cost_eur)", organization, period)
-    spread = queries.direct_cost_distribution("lead", [organization.pk], period)
+    spread = named([period.first], [organization.pk], period).spread["lead"]
     assert (spread.named, spread.max_eur) == (len(leads), leads[-1][0])
     assert spread.median_eur == leads[(len(leads) - 1) // 2][0]
 
@@ -288,7 +322,7 @@ def test_nothing_at_all_has_no_figures(organization: Organization) -> None:
         )
         assert (requests.availability, requests.availability_without_fallback) == (None, None)
     assert queries.latencies([organization.pk], PERIODS[1])[""].p50_ms is None
-    assert queries.direct_cost_distribution("lead", [organization.pk], PERIODS[1]).named == 0
+    assert named([PERIODS[1].first], [organization.pk], PERIODS[1]).spread == {}
 
 
 def test_the_overview_takes_a_fixed_number_of_queries(

@@ -34,7 +34,7 @@ from budgets.models.books import (
     Scope,
 )
 from budgets.models.closing import AccountingMonth, MonthClose
-from budgets.models.daily import CostDay, CostUserDay, RollUp
+from budgets.models.daily import CostDay, CostSum, CostUserDay, CostUserSum, RollUp
 
 __all__ = [
     "CORRECTION_ASKED_ONCE",
@@ -55,7 +55,9 @@ __all__ = [
     "Channel",
     "CostDay",
     "CostRecord",
+    "CostSum",
     "CostUserDay",
+    "CostUserSum",
     "DeliveryState",
     "EuroField",
     "FxRate",

@@ -54,6 +54,41 @@ class CostDay(models.Model):
         return f"{self.day} {self.use_case} {self.model}"
 
 
+class CostSum(models.Model):
+    """Sums of days' costs by fewer columns, or by month, whose `day` is its first; kept by triggers.
+
+    A column that its level does not keep is empty: see `budgets/sql/sums.sql`.
+    """
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    level = models.CharField(max_length=16)
+    day = models.DateField()
+    use_case = models.CharField(max_length=200, blank=True, db_default="")
+    provider = models.CharField(max_length=32, blank=True, db_default="")
+    model = models.CharField(max_length=100, blank=True, db_default="")
+    tier = models.CharField(max_length=8, blank=True, db_default="")
+    parts = models.BigIntegerField()
+    cost_eur = EuroField()
+    cost_usd = models.DecimalField(max_digits=22, decimal_places=12)
+    calls = models.BigIntegerField()
+    input_total = models.BigIntegerField()
+    output_total = models.BigIntegerField()
+
+    class Meta:
+        db_table = "cost_sums"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "level", "day", "use_case", "provider", "model", "tier"],
+                name="cost_sums_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.level} {self.day} {self.use_case} {self.model}"
+
+
 class CostUserDay(models.Model):
     """What an organization's user spent on one day; whose id is replaced in the records is replaced here."""
 
@@ -69,6 +104,31 @@ class CostUserDay(models.Model):
         verbose_name_plural = _("users' days")
         constraints = [
             models.UniqueConstraint(fields=["organization", "day", "user"], name="cost_user_day_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.user}"
+
+
+class CostUserSum(models.Model):
+    """Sums of users' days by month, as `CostSum`."""
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    level = models.CharField(max_length=16)
+    day = models.DateField()
+    user = models.CharField(max_length=200)
+    parts = models.BigIntegerField()
+    cost_eur = EuroField()
+    calls = models.BigIntegerField()
+
+    class Meta:
+        db_table = "cost_user_sums"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "level", "day", "user"], name="cost_user_sums_once"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy
 from aigov.money import euro_for_people
 from kpis import plots
 from kpis.figures import Card, Figure, Words, lines_over_time, top_list, trend_over_time
+from kpis.named import CostDistribution, Direct, Kind
 from kpis.pages.overview import cost_per_lead_card, cost_per_order_card, leads_text, orders_text
 from kpis.pages.page import Page, card
 from kpis.plots import Series
-from kpis.queries import Business, Direct, Kind
+from kpis.queries import Business
 from kpis.readings import Readings
 from kpis.tables import Column
 
@@ -74,7 +75,7 @@ def _direct(name: str, title: Any, definition: str, ratio: Callable[[Direct], De
 
     def figure(read: Readings) -> Figure:
         words = Words(name, str(title), definition, str(NO_NAMES), str(DIRECT_NOTE))
-        series = Series(str(title), plots.GREEN, [ratio(each) for each in read.direct])
+        series = Series(str(title), plots.GREEN, [ratio(each) for each in read.named.steps])
         return trend_over_time(words, read.steps, series, "euro")
 
     return figure
@@ -97,7 +98,8 @@ def by_use_case(read: Readings) -> Figure:
         *(str(NO_NAMES), _("Only the calls that name a lead.")),
     )
     rows = [
-        (each.group[0] or _("without a use case"), *_direct_cells(each.direct)) for each in read.by_use_case
+        (name or _("without a use case"), *_direct_cells(direct))
+        for (name,), direct in read.named.by_use_case.items()
     ]
     return _direct_list(words, _("Use case"), rows)
 
@@ -107,7 +109,10 @@ def by_model(read: Readings) -> Figure:
         *("direct-cost-by-model", _("Direct cost per lead by model"), "direct_cost_per_lead"),
         *(str(NO_NAMES), _("Only the calls that name a lead, and of these the calls of that model.")),
     )
-    rows = [(each.group[1] or _("without a model"), *_direct_cells(each.direct)) for each in read.by_model]
+    rows = [
+        (model or _("without a model"), *_direct_cells(direct))
+        for (_provider, model), direct in read.named.by_model.items()
+    ]
     return _direct_list(words, _("Model"), rows)
 
 
@@ -123,9 +128,8 @@ def _direct_list(words: Words, title: str, rows: Sequence[tuple[str, *Cells]]) -
         *(Column(title), Column(_("Direct cost per lead"), "euro"), Column(_("Leads named"), "count")),
         *(Column(_("Direct cost per order"), "euro"), Column(_("Orders named"), "count")),
     )
-    named = [row for row in rows if row[2] or row[4]]
-    named.sort(key=lambda row: row[1] or Decimal(0), reverse=True)
-    return top_list(words, columns, named, color=plots.GREEN)
+    dearest_first = sorted(rows, key=lambda row: (-(row[1] or Decimal(0)), row[0]))
+    return top_list(words, columns, dearest_first, color=plots.GREEN)
 
 
 def _distribution(name: str, title: Any, definition: str, kind: Kind) -> Any:
@@ -136,7 +140,7 @@ def _distribution(name: str, title: Any, definition: str, kind: Kind) -> Any:
             name, str(title), definition, str(NO_NAMES), _("Over all that calls name in the period.")
         )
         columns = (Column(_("Cost of one")), Column(_("Cost"), "euro"))
-        found = read.distribution(kind)
+        found = read.named.spread.get(kind, CostDistribution())
         rows = [
             (_("The cheapest tenth, at most"), found.p10_eur),
             (_("Half of them, at most"), found.median_eur),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import chain
 from typing import Any
 
 import django
@@ -48,7 +49,7 @@ def fill(size: Size) -> list[int]:
                 cursor.execute(statement, chosen)
         cursor.execute(_ACCOUNTS, [ids])
         for table in ("ai_costs", "ai_decisions", "kpi_outcomes", "budget_accounts"):
-            cursor.execute(f"ANALYZE {table}")
+            cursor.execute(f"VACUUM ANALYZE {table}")
     return ids
 
 
@@ -68,23 +69,31 @@ INSERT INTO organizations_organization (tenant_id, name, time_zone, currency, cr
 SELECT home.id, 'History ' || n || ' of ' || home.id, zone, 'EUR', now()
 FROM home, (SELECT generate_series(1, %s) AS n, %s AS zone) numbers RETURNING id
 """
-# Times rise through the month; which organization, model and price comes next is mixed by a prime.
+# Times rise through the month; the organizations take turns, and what is asked for next is mixed by a prime.
+# Three calls in a row of an organization name the same lead.
 _ROWS = """
-SELECT n, mixed, at, %(month)s::date AS month,
-       (%(ids)s::bigint[])[1 + mixed %% cardinality(%(ids)s::bigint[])] AS organization_id,
+SELECT n, mixed, at, %(month)s::date AS month, organization_id,
        'use_case_' || mixed %% 7 AS use_case, 'u-' || mixed %% 23 AS "user",
-       'cmp_' || md5(%(month)s::date || ' ' || n) AS completion_id,
-       (ARRAY['small', 'small', 'small', 'small', 'large', 'cache', 'degraded', 'small', 'large', 'small'])
-           [1 + mixed %% 10] AS route,
-       jsonb_build_object('lead_id', 'L-' || n / 3) AS metadata
+       'cmp_' || md5(%(month)s::date || ' ' || n) AS completion_id, route,
+       CASE route WHEN 'large' THEN 'large' ELSE 'small' END AS tier,
+       CASE WHEN mixed %% 3 = 0 THEN 'anthropic' ELSE 'openai' END AS provider,
+       CASE route WHEN 'large' THEN 'large-' ELSE 'small-' END || mixed %% 3 AS model,
+       jsonb_build_object('lead_id', 'L-' || %(month)s::date || '-' || turn / 3) AS metadata
 FROM (
-    SELECT n, (n * 7919::bigint) %% 1000003 AS mixed, first + (last - first) * (n::float8 / %(rows)s) AS at
-    FROM generate_series(1, %(rows)s) n, (
-        SELECT %(month)s::timestamp AT TIME ZONE %(zone)s AS first, least(
-            (%(month)s::date + interval '1 month') AT TIME ZONE %(zone)s, now()
-        ) - interval '1 minute' AS last
-    ) span
-) timed
+    SELECT n, mixed, at, (%(ids)s::bigint[])[1 + n %% cardinality(%(ids)s::bigint[])] AS organization_id,
+           n / cardinality(%(ids)s::bigint[]) AS turn,
+           (ARRAY['small', 'small', 'small', 'large', 'cache', 'degraded', 'small', 'large', 'small',
+                  'small'])[1 + mixed %% 10] AS route
+    FROM (
+        SELECT n, (n * 7919::bigint) %% 1000003 AS mixed,
+               first + (last - first) * (n::float8 / %(rows)s) AS at
+        FROM generate_series(1, %(rows)s) n, (
+            SELECT %(month)s::timestamp AT TIME ZONE %(zone)s AS first, least(
+                (%(month)s::date + interval '1 month') AT TIME ZONE %(zone)s, now()
+            ) - interval '1 minute' AS last
+        ) span
+    ) timed
+) chosen
 """
 _RECORDS = f"""
 INSERT INTO ai_costs (
@@ -95,8 +104,7 @@ INSERT INTO ai_costs (
 )
 SELECT organization_id, month, "user", use_case, completion_id, 0,
        CASE WHEN mixed %% 50 = 0 THEN 'check' ELSE 'answer' END,
-       CASE WHEN mixed %% 3 = 0 THEN 'anthropic' ELSE 'openai' END, 'model-' || mixed %% 4,
-       CASE WHEN route = 'large' THEN 'large' ELSE 'small' END, metadata, gen_random_uuid(), at, 0.1,
+       provider, model, tier, metadata, gen_random_uuid(), at, 0.1,
        mixed * 1e-8::numeric, mixed * 1e-8::numeric, 0.92, false, false, '', 'standard', '',
        500, 0, 0, 0, 50, 0
 FROM ({_ROWS}) r ORDER BY n
@@ -107,10 +115,10 @@ INSERT INTO ai_decisions (
     provider, model, confidence, confidence_method, threshold, attempts, cost_eur, cached, saved_eur,
     all_large_eur, finish_reason, error_code, latency_ms, metadata, recorded_at
 )
-SELECT completion_id, organization_id, '', '', at, use_case, "user", 'auto', '', route, 'small', 'openai',
-       'model-' || mixed %% 4, (mixed %% 100) / 100.0, '', 0.7,
+SELECT completion_id, organization_id, '', '', at, use_case, "user", 'auto', '', route, tier, provider, model,
+       (mixed %% 100) / 100.0, '', 0.7,
        CASE WHEN route = 'cache' THEN '[]'::jsonb ELSE jsonb_build_array(jsonb_build_object(
-           'tier', 'small', 'provider', 'openai', 'model', 'model-0', 'confidence', (mixed %% 100) / 100.0,
+           'tier', 'small', 'provider', provider, 'model', model, 'confidence', (mixed %% 100) / 100.0,
            'outcome', CASE WHEN route = 'small' THEN 'accepted' ELSE 'low_confidence' END)) END,
        CASE WHEN route = 'cache' THEN 0 ELSE mixed * 1e-8::numeric END, route = 'cache',
        CASE WHEN route = 'cache' THEN mixed * 1e-8::numeric ELSE 0 END, mixed * 4e-8::numeric, 'stop', '',
@@ -142,14 +150,37 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, found
 
 
-def rolled_up() -> Iterator[str]:
-    """Rolls everything up, and says at how many rows a second."""
+def rolled_up(size: Size, ids: list[int]) -> Iterator[str]:
+    """Rolls everything up, and says at how many rows a second; and what it costs to read what is newer."""
     from budgets import daily, roll_ups
     from kpis import facts
 
-    for source in (daily.COSTS, facts.NAMES, facts.DECISIONS):
-        seconds, rows = timed(lambda source=source: sum(iter(lambda: roll_ups.roll_up(source), 0)))  # type: ignore[misc]
-        yield f"rolled up {source.name:<10} {rows:>10,} rows {rows / seconds:>10,.0f} rows/s"
+    sources = (daily.COSTS, facts.NAMES, facts.DECISIONS)
+    batches = (size.rows // size.months * size.months - 1) // roll_ups.BATCH_ROWS
+    newer = size.rows // size.months * size.months - batches * roll_ups.BATCH_ROWS
+    for source in sources:
+        seconds, rows = timed(lambda source=source: _batches(source, batches))  # type: ignore[misc]
+        yield f"rolled up {source.name:<10} {rows:>10,} rows {rows / max(seconds, 1e-9):>10,.0f} rows/s"
+    yield f"today, with {newer:,} rows newer than each roll-up: {_today_ms(ids):,.0f} ms"
+    for source in sources:
+        while roll_ups.roll_up(source):
+            pass
+    yield f"today, with everything rolled up: {_today_ms(ids):,.0f} ms"
+
+
+def _batches(source: Any, number: int) -> int:
+    from budgets import roll_ups
+
+    return sum(roll_ups.roll_up_batch(source) for _ in range(number))
+
+
+def _today_ms(ids: list[int]) -> float:
+    """The key figures of today, of all organizations together."""
+    from kpis import queries
+    from kpis.periods import Period
+
+    today = Period(date.today(), date.today())
+    return 1000 * sorted(timed(lambda: queries.figures(ids, today))[0] for _ in range(ROUNDS))[ROUNDS // 2]
 
 
 def readings(ids: list[int]) -> Iterator[str]:
@@ -177,7 +208,7 @@ def main() -> None:
         world.migrated()
         seconds, ids = timed(lambda: fill(size))
         print(f"filled {size.rows:,} cost records and decisions in {seconds:.0f} s", flush=True)
-        for line in (*rolled_up(), *readings(ids)):
+        for line in chain(rolled_up(size, ids), readings(ids)):
             print(line, flush=True)
         print(f"{len(ledger.differences())} differences in the books")
 
