@@ -20,7 +20,7 @@ from budgets import daily, roll_ups
 from budgets.models import BudgetAccount, Scope
 from kpis import bins, definitions
 from kpis.definitions import FAILURES
-from kpis.facts import ATTEMPTS, DECISIONS, HISTOGRAMS, NAMED, NAMES, REQUESTS
+from kpis.facts import ATTEMPTS, DECISIONS, FAILOVERS, HISTOGRAMS, NAMED, NAMES, REQUESTS
 from kpis.periods import Period
 
 Kind = Literal["lead", "order"]
@@ -350,7 +350,7 @@ class Latencies:
 
     answers: int
     p50_ms: float | None
-    p90_ms: float | None
+    p95_ms: float | None
     p99_ms: float | None
 
 
@@ -366,8 +366,27 @@ def latencies(
     return {route: _latencies(counted) for route, counted in by_route.items()}
 
 
+def latencies_by_step(
+    firsts: Sequence[date], organization_ids: Sequence[int], period: Period, use_case: str | None = None
+) -> list[Latencies]:
+    """Latencies of all answers in each of the steps that begin on `firsts`; 2 queries."""
+    rows = roll_ups.read(
+        DECISIONS,
+        "SELECT width_bucket(day, %(firsts)s::date[]), bin, sum(requests)::bigint"
+        f" FROM ({DECISIONS.with_newer(HISTOGRAMS)}) r WHERE kind = %(kind)s AND {_OF_USE_CASE}"
+        " GROUP BY 1, 2",
+        firsts=list(firsts),
+        kind=bins.LATENCY,
+        **_chosen(organization_ids, period, use_case),
+    )
+    counted: list[dict[int, int]] = [{} for _step in firsts]
+    for step, number, requests in rows:
+        counted[step - 1][number] = requests
+    return [_latencies(each) for each in counted]
+
+
 def _latencies(counted: Mapping[int, int]) -> Latencies:
-    percentiles = [definitions.latency_percentile_ms(counted, share) for share in (0.5, 0.9, 0.99)]
+    percentiles = [definitions.latency_percentile_ms(counted, share) for share in (0.5, 0.95, 0.99)]
     return Latencies(sum(counted.values()), *percentiles)
 
 
@@ -426,6 +445,29 @@ def attempts(organization_ids: Sequence[int], period: Period, use_case: str | No
     group = ("provider", "model", "tier", "outcome", "error")
     rows = roll_ups.sums_by(DECISIONS, ATTEMPTS, *group, **_chosen(organization_ids, period, use_case))
     return [Attempts(*row) for row in rows]
+
+
+#: Who failed, and who answered instead.
+ProviderPair = tuple[str, str]
+
+
+def failovers_by_day(
+    organization_ids: Sequence[int], period: Period, use_case: str | None = None
+) -> dict[date, dict[ProviderPair, int]]:
+    """How many of each day's requests one provider answered for another; 2 queries."""
+    found: dict[date, dict[ProviderPair, int]] = {}
+    pair = ("failed_provider", "provider")
+    rows = roll_ups.sums_by(DECISIONS, FAILOVERS, "day", *pair, **_chosen(organization_ids, period, use_case))
+    for day, failed, answered, requests in rows:
+        found.setdefault(day, {})[failed, answered] = requests
+    return {day: found.get(day, {}) for day in _days_so_far(period, found)}
+
+
+def costs_of(
+    organization_ids: Sequence[int], period: Period, use_case: str | None, *group: str
+) -> dict[tuple[Any, ...], Decimal]:
+    """What each group cost; 2 queries."""
+    return {found.group: found.cost_eur for found in _costs_by(organization_ids, period, use_case, *group)}
 
 
 def use_cases(organization_ids: Sequence[int], period: Period) -> list[str]:

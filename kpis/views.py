@@ -130,7 +130,7 @@ def _filters(chosen: Selection) -> dict[str, Any]:
     period, compared = chosen.picked, chosen.compared
     morrow = after(period)
     return {
-        "whose": _whose(chosen) if len(chosen.offered) > 1 else "",
+        "whose": _whose(chosen),
         "compared": compared and (str(compared)),
         "periods": [
             _options(_("Months"), months_offered(chosen.today), period),
