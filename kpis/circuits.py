@@ -73,7 +73,7 @@ def _row(rest: Rest) -> tuple[Value, ...]:
 
 
 def _series(keys: Sequence[Key], rests: Sequence[Rest], given: Lately) -> list[Spans]:
-    asked = str(_("Asked"))
+    asked = str(_("Asked as usual"))
     now = place(given.now, given.steps)
     lines = [Span(row, 0, now, f"{_name(key)}: {asked}") for row, key in enumerate(keys)]
     found = [Spans(asked, plots.GREEN, lines, is_broad=False)]

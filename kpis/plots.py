@@ -25,6 +25,8 @@ TRANSPARENT = "rgba(0,0,0,0)"
 HEIGHT_PX = 320
 ROW_PX, FRAME_PX = 34, 56
 TICKS_MAX = 8
+#: Up to so many, a count has a tick at each number, and none between.
+WHOLE_TICKS_MAX = 6
 #: Beyond so many points a line needs no marker at each.
 MARKED_POINTS_MAX = 35
 #: A longer name is written in two lines, and cut off at their end.
@@ -94,10 +96,18 @@ def bars(
         for each in series
     ]
     layout = {**_layout(kind), "barmode": mode, "bargap": gap, "showlegend": named or len(series) > 1}
+    if kind == "count" and _highest(traces) <= WHOLE_TICKS_MAX:
+        layout["yaxis"]["dtick"] = 1
     if mode == "group":
         layout["xaxis"] |= {"tickmode": "array", "tickvals": list(labels)}
         layout["xaxis"]["ticktext"] = [_escaped(label).replace(" ", "<br>") for label in labels]
     return _plot(traces, _with_line(layout, line, kind))
+
+
+def _highest(traces: Sequence[dict[str, Any]]) -> float:
+    """The height of the highest column, with all its parts."""
+    columns = zip(*(each["y"] for each in traces), strict=True)
+    return max((sum(filter(None, parts)) for parts in columns), default=0)
 
 
 def lines(
@@ -112,6 +122,8 @@ def lines(
     """A line for each series; not `from_zero` where all is close to the top, such as availability."""
     layout = {**_layout(kind), "showlegend": len(series) > 1 or band is not None}
     layout["yaxis"]["rangemode"] = "tozero" if from_zero else "normal"
+    if kind == "share":
+        layout["yaxis"]["autorangeoptions"] = {"maxallowed": 100}
     # Room at both sides, as bars have it.
     layout["xaxis"]["range"] = [-0.5, len(labels) - 0.5]
     traces = _band_traces(labels, band, kind) if band else []
@@ -267,6 +279,8 @@ def _line_trace(labels: Sequence[str], series: Series, kind: Kind) -> dict[str, 
         "line": {"color": series.color, "width": 2.5, "dash": series.dash},
         "marker": {"color": series.color, "size": 6},
         "connectgaps": False,
+        # A line along the top is drawn whole.
+        "cliponaxis": False,
         **_said(series, kind),
     }
 

@@ -283,9 +283,9 @@ def test_circuits_are_drawn_where_they_turned() -> None:
     called = [("anthropic", "haiku"), ("openai", "small")]
     figure = circuit_timeline(WORDS, Lately(called, rests, STEPS, noon + timedelta(days=2)))
     assert figure.plot is not None
-    assert figure.plot["layout"]["yaxis"]["ticktext"] == ("haiku", "OpenAI all models", "small")
+    assert figure.plot["layout"]["yaxis"]["ticktext"] == ["haiku", "OpenAI all models", "small"]
     drawn = {trace["name"]: list(zip(trace["y"], trace["x"], strict=True)) for trace in figure.plot["data"]}
-    assert drawn["Asked"][:3] == [(0, 0), (0, 3.5), (None, None)]
+    assert drawn["Asked as usual"][:3] == [(0, 0), (0, 3.5), (None, None)]
     assert drawn["Resting"] == [(2, 1.5), (2, pytest.approx(1.5 + 5 / 86_400)), (None, None)]
     assert drawn["Kept off"] == [(1, 2.5), (1, 3.5), (None, None)]
     assert [row[1:3] + row[5:] for row in figure.table.rows] == [
