@@ -122,7 +122,8 @@ def lines(
     """A line for each series; not `from_zero` where all is close to the top, such as availability."""
     layout = {**_layout(kind), "showlegend": len(series) > 1 or band is not None}
     layout["yaxis"]["rangemode"] = "tozero" if from_zero else "normal"
-    if kind == "share":
+    # The words beside an upright line need the room above.
+    if kind == "share" and line is None:
         layout["yaxis"]["autorangeoptions"] = {"maxallowed": 100}
     # Room at both sides, as bars have it.
     layout["xaxis"]["range"] = [-0.5, len(labels) - 0.5]

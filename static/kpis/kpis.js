@@ -10,7 +10,8 @@
     };
     const TICK_PX = 76;
     const CONFIG = { displayModeBar: false, responsive: true };
-    const PNG_PX = { width: 1100, scale: 2, titleHeight: 64 };
+    const TITLE_PLACE = { x: 0.01, xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 14 } };
+    const PNG_PX = { width: 1100, scale: 2, titleHeight: 72 };
 
     const dark = window.matchMedia("(prefers-color-scheme: dark)");
     const paper = window.matchMedia("print");
@@ -57,7 +58,7 @@
     function asPng(place) {
         const { data, layout } = parsed(place);
         const subtitle = { text: place.dataset.subtitle, font: { size: 13 } };
-        const title = { text: place.dataset.title, subtitle, x: 0.01, xanchor: "left", font: { size: 18 } };
+        const title = { text: place.dataset.title, subtitle, font: { size: 18 }, ...TITLE_PLACE };
         const margin = { ...layout.margin, t: layout.margin.t + PNG_PX.titleHeight, l: 16, b: 16 };
         const height = layout.height + PNG_PX.titleHeight;
         const whole = { ...layout, title, margin, height, width: PNG_PX.width, paper_bgcolor: "#FFFFFF" };
