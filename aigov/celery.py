@@ -18,6 +18,16 @@ app.conf.beat_schedule = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    "keep-circuit-turns": {
+        "task": "providers.tasks.keep_circuit_turns",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
+    },
+    "forget-circuit-turns": {
+        "task": "providers.tasks.forget_circuit_turns",
+        "schedule": crontab(hour="3", minute="20"),
+        "options": {"expires": 3600.0},
+    },
     "forget-answers": {
         "task": "aigov.web.tasks.forget_answers",
         "schedule": 600.0,

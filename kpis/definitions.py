@@ -237,6 +237,27 @@ DEFINITIONS: Mapping[str, Definition] = {
             availability_without_fallback,
         ),
         Definition(
+            "failovers",
+            _("Answers by another provider"),
+            _(
+                "Requests that one provider answered after another one's call had failed, or because its"
+                " model rested; each counts once for each provider that it had tried in vain."
+            ),
+            "count",
+        ),
+        Definition(
+            "circuit",
+            _("Resting models"),
+            _(
+                "A model rests after five failures in a row, or when half of its calls within 30 seconds have"
+                " failed, five at least: for 5 seconds, and up to a minute when it goes on. It rests, too,"
+                " for as long as its provider asks for, and after refused credentials or a reached spending"
+                " limit for five minutes. Then single calls try it, until one is answered. An operator can"
+                " keep it off."
+            ),
+            "count",
+        ),
+        Definition(
             "calls_small",
             _("Answered by the small model"),
             _("Requests whose answer is the small model's, sure enough or asked for by name."),
@@ -278,7 +299,7 @@ DEFINITIONS: Mapping[str, Definition] = {
             "latency",
             _("Latency"),
             _(
-                "The time from request to answer that a share of the answers did not exceed (50, 90, 99 %),"
+                "The time from request to answer that a share of the answers did not exceed (50, 95, 99 %),"
                 " counted in bins that grow by a fifth, so each is off by less than a fifth of itself."
             ),
             "ms",

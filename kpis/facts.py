@@ -81,7 +81,23 @@ ATTEMPTS = Target(
     sums_table="kpi_attempt_sums",
     levels=(Level("month", "month", ("provider", "model", "tier", "outcome", "error")),),
 )
-DECISIONS = Source("decisions", "ai_decisions", "recorded_at", (REQUESTS, HISTOGRAMS, ATTEMPTS))
+#: Requests that another provider answered than one whose call had failed, or was skipped; once for each such.
+FAILOVERS = Target(
+    table="kpi_failover_days",
+    key=("organization_id", "day", "use_case", "failed_provider", "provider"),
+    amounts=(),
+    counts=("requests",),
+    rows=f"""
+    SELECT s.organization_id, {_DAY}, s.use_case, failed.provider AS failed_provider, s.provider,
+           1 AS requests
+    {_FROM}
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT left(attempt ->> 'provider', 32) AS provider
+        FROM jsonb_path_query(s.attempts, {_FAILED}) attempt
+    ) failed
+    WHERE s.route <> '' AND failed.provider NOT IN ('', s.provider) AND""",
+)
+DECISIONS = Source("decisions", "ai_decisions", "recorded_at", (REQUESTS, HISTOGRAMS, ATTEMPTS, FAILOVERS))
 
 NAMED = Target(
     table="kpi_named_days",

@@ -89,13 +89,19 @@ def _over_time_table(steps: Buckets, series: Sequence[Series], kind: Kind) -> Ta
 
 
 def columns_over_time(
-    words: Words, steps: Buckets, series: Sequence[Series], kind: Kind, *, line: Line | None = None
+    words: Words,
+    steps: Buckets,
+    series: Sequence[Series],
+    kind: Kind,
+    *,
+    line: Line | None = None,
+    named: bool = False,
 ) -> Figure:
-    """Amounts of each step, one part on top of the other."""
+    """Amounts of each step, one part on top of the other; a single part's name is only told if `named`."""
     table = _over_time_table(steps, series, kind)
     if not _has_any(series):
         return Figure(words, Table(table.columns, []))
-    return Figure(words, table, plots.bars(steps.labels, series, kind, line=line))
+    return Figure(words, table, plots.bars(steps.labels, series, kind, line=line, named=named))
 
 
 def lines_over_time(
@@ -231,7 +237,11 @@ def _threshold_line(bins: Sequence[ConfidenceBin], threshold: float | None) -> L
         return None
     width = bins[0].high - bins[0].low
     place = (threshold - bins[0].low) / width - 0.5
-    return Line(place, _("Threshold %(at)s") % {"at": f"{threshold:.0%}"}, upright=True)
+    return Line(place, _("Threshold %(at)s") % {"at": _whole_percent(threshold)}, upright=True)
+
+
+def _whole_percent(share: float) -> str:
+    return f"{share * 100:.0f}\N{NO-BREAK SPACE}%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,12 +283,12 @@ def threshold_what_if(words: Words, cases: Sequence[WhatIf], threshold: float | 
     )
     if not cases:
         return Figure(words, Table(columns, []))
-    labels = [f"{case.threshold * 100:.0f}\N{NO-BREAK SPACE}%" for case in cases]
+    labels = [_whole_percent(case.threshold) for case in cases]
     share = Series(_("Accepted"), plots.BLUE, [case.accepted for case in cases])
     line = None
     if threshold is not None:
         place = (threshold - cases[0].threshold) / (cases[1].threshold - cases[0].threshold)
-        line = Line(place, _("Now %(at)s") % {"at": f"{threshold:.0%}"}, upright=True)
+        line = Line(place, _("Now %(at)s") % {"at": _whole_percent(threshold)}, upright=True)
     rows = [(case.threshold, case.accepted, case.cost_eur) for case in cases]
     return Figure(words, Table(columns, rows), plots.lines(labels, [share], "share", line=line))
 

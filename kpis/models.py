@@ -168,6 +168,29 @@ class AttemptDay(models.Model):
         return f"{self.day} {self.provider} {self.outcome}"
 
 
+class FailoverDay(models.Model):
+    """How often `provider` answered on one day for one that had failed: a roll-up of decisions."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    day = models.DateField()
+    use_case = models.CharField(max_length=200, blank=True)
+    failed_provider = models.CharField(max_length=32)
+    provider = models.CharField(max_length=32)
+    requests = models.BigIntegerField()
+
+    class Meta:
+        db_table = "kpi_failover_days"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "day", "use_case", "failed_provider", "provider"],
+                name="failover_day_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.failed_provider} → {self.provider}"
+
+
 class RequestSum(models.Model):
     """Sums of days' requests by fewer columns, or by month, as `budgets.models.CostSum`."""
 

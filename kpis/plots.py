@@ -7,6 +7,7 @@ colour-blind people tell apart, darkened where white paper asks for it.
 Plotly is imported when the first plot is made: most processes never make one, and it takes 30 MB.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,9 +25,12 @@ TRANSPARENT = "rgba(0,0,0,0)"
 HEIGHT_PX = 320
 ROW_PX, FRAME_PX = 34, 56
 TICKS_MAX = 8
+#: Up to so many, a count has a tick at each number, and none between.
+WHOLE_TICKS_MAX = 6
 #: Beyond so many points a line needs no marker at each.
 MARKED_POINTS_MAX = 35
-LABEL_CHARACTERS_MAX = 28
+#: A longer name is written in two lines, and cut off at their end.
+LINE_CHARACTERS_MAX = 22
 
 _TICK_SUFFIX: dict[Kind, str] = {
     "euro": "\N{NO-BREAK SPACE}€",
@@ -78,6 +82,7 @@ def bars(
     line: Line | None = None,
     gap: float = 0.3,
     mode: Literal["relative", "group"] = "relative",
+    named: bool = False,
 ) -> Plot:
     """Columns at each label, one series on top of the other; or, as a `group`, side by side."""
     traces = [
@@ -90,8 +95,19 @@ def bars(
         }
         for each in series
     ]
-    layout = {**_layout(kind), "barmode": mode, "bargap": gap, "showlegend": len(series) > 1}
+    layout = {**_layout(kind), "barmode": mode, "bargap": gap, "showlegend": named or len(series) > 1}
+    if kind == "count" and _highest(traces) <= WHOLE_TICKS_MAX:
+        layout["yaxis"]["dtick"] = 1
+    if mode == "group":
+        layout["xaxis"] |= {"tickmode": "array", "tickvals": list(labels)}
+        layout["xaxis"]["ticktext"] = [_escaped(label).replace(" ", "<br>") for label in labels]
     return _plot(traces, _with_line(layout, line, kind))
+
+
+def _highest(traces: Sequence[dict[str, Any]]) -> float:
+    """The height of the highest column, with all its parts."""
+    columns = zip(*(each["y"] for each in traces), strict=True)
+    return max((sum(filter(None, parts)) for parts in columns), default=0)
 
 
 def lines(
@@ -106,6 +122,9 @@ def lines(
     """A line for each series; not `from_zero` where all is close to the top, such as availability."""
     layout = {**_layout(kind), "showlegend": len(series) > 1 or band is not None}
     layout["yaxis"]["rangemode"] = "tozero" if from_zero else "normal"
+    # The words beside an upright line need the room above.
+    if kind == "share" and line is None:
+        layout["yaxis"]["autorangeoptions"] = {"maxallowed": 100}
     # Room at both sides, as bars have it.
     layout["xaxis"]["range"] = [-0.5, len(labels) - 0.5]
     traces = _band_traces(labels, band, kind) if band else []
@@ -147,7 +166,73 @@ def ranked(labels: Sequence[str], series: Series, kind: Kind) -> Plot:
     layout["showlegend"] = False
     layout["hovermode"] = "closest"
     layout["xaxis"] = {"visible": False, "rangemode": "tozero", "fixedrange": True}
-    layout["yaxis"] = {
+    layout["yaxis"] = _names(labels)
+    # Room for the values at the ends.
+    layout["margin"] = {"l": 8, "r": 88, "t": 8, "b": 8}
+    return _plot([trace], layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a row of a timeline, with what it says when it is pointed at."""
+
+    row: int
+    begin: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """What one colour stands for in a timeline: broad, or a thin line behind what is."""
+
+    name: str
+    color: str
+    spans: Sequence[Span]
+    is_broad: bool = True
+
+    @property
+    def width_px(self) -> int:
+        return 14 if self.is_broad else 4
+
+
+def timeline(rows: Sequence[str], series: Sequence[Spans], *, ticks: Sequence[str]) -> Plot:
+    """A row for each name, the first on top; a stretch that is too short for its length is a stroke.
+
+    Args:
+        ticks: what is written below, at 0, 1, 2 … of the spans' measure.
+    """
+    layout = _layout("count")
+    every = -(-len(ticks) // TICKS_MAX)
+    layout["height"] = 2 * FRAME_PX + ROW_PX * len(rows)
+    layout["hovermode"] = "closest"
+    layout["xaxis"] |= {
+        **{"type": "linear", "range": [0, len(ticks)], "tickmode": "array"},
+        "tickvals": list(range(0, len(ticks), every)),
+        "ticktext": list(ticks[::every]),
+    }
+    layout["yaxis"] = {**_names(rows), "autorange": False, "range": [len(rows) - 0.5, -0.5]}
+    return _plot([_stretches(each) for each in series], {**layout, "showlegend": True})
+
+
+def _stretches(series: Spans) -> dict[str, Any]:
+    ends = [(each.begin, each.end, None) for each in series.spans]
+    stroke = {"symbol": "line-ns", "size": series.width_px, "line": {"width": 2, "color": series.color}}
+    mode = "lines+markers" if series.is_broad else "lines"
+    return {
+        **{"type": "scatter", "mode": mode, "connectgaps": False, "name": series.name},
+        "x": [at for span in ends for at in span],
+        "y": [at for each in series.spans for at in (each.row, each.row, None)],
+        "line": {"color": series.color, "width": series.width_px},
+        "marker": {**stroke, "color": series.color},
+        "hovertext": [text for each in series.spans for text in (_escaped(each.text),) * 3],
+        "hoverinfo": "text",
+    }
+
+
+def _names(labels: Sequence[str]) -> dict[str, Any]:
+    """The axis at the left whose numbers, from the top, are names."""
+    return {
         "autorange": "reversed",
         "tickmode": "array",
         "tickvals": list(range(len(labels))),
@@ -158,9 +243,6 @@ def ranked(labels: Sequence[str], series: Series, kind: Kind) -> Plot:
         "zeroline": False,
         "showgrid": False,
     }
-    # Room for the values at the ends.
-    layout["margin"] = {"l": 8, "r": 88, "t": 8, "b": 8}
-    return _plot([trace], layout)
 
 
 _REFERENCE = {"color": INK, "width": 1.5, "dash": "dash"}
@@ -198,6 +280,8 @@ def _line_trace(labels: Sequence[str], series: Series, kind: Kind) -> dict[str, 
         "line": {"color": series.color, "width": 2.5, "dash": series.dash},
         "marker": {"color": series.color, "size": 6},
         "connectgaps": False,
+        # A line along the top is drawn whole.
+        "cliponaxis": False,
         **_said(series, kind),
     }
 
@@ -218,8 +302,8 @@ def _escaped(text: str) -> str:
 
 def _short(label: str) -> str:
     """A name that leaves room for its bar."""
-    cut = label if len(label) <= LABEL_CHARACTERS_MAX else f"{label[: LABEL_CHARACTERS_MAX - 1]}…"
-    return _escaped(cut)
+    lines = textwrap.wrap(label, LINE_CHARACTERS_MAX, max_lines=2, placeholder="…")
+    return "<br>".join(_escaped(line) for line in lines)
 
 
 def _numbers(values: Sequence[Value], kind: Kind) -> list[float | None]:

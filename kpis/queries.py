@@ -20,7 +20,7 @@ from budgets import daily, roll_ups
 from budgets.models import BudgetAccount, Scope
 from kpis import bins, definitions
 from kpis.definitions import FAILURES
-from kpis.facts import ATTEMPTS, DECISIONS, HISTOGRAMS, REQUESTS
+from kpis.facts import ATTEMPTS, DECISIONS, FAILOVERS, HISTOGRAMS, REQUESTS
 from kpis.named import Direct, direct
 from kpis.periods import Period
 
@@ -292,7 +292,9 @@ def confidence_histogram(
 ) -> list[ConfidenceBin]:
     """How sure the small model was, and what became of its answer; 2 queries."""
     histogram = [ConfidenceBin(*bins.confidence_range(number)) for number in range(bins.CONFIDENCE_BINS)]
-    for label, number, requests in _histogram(bins.CONFIDENCE, organization_ids, period, use_case):
+    for label, number, requests in _histogram(
+        *(bins.CONFIDENCE, organization_ids, period, use_case), "label", "bin"
+    ):
         setattr(histogram[number], label, requests)
     return histogram
 
@@ -303,8 +305,11 @@ class Latencies:
 
     answers: int
     p50_ms: float | None
-    p90_ms: float | None
+    p95_ms: float | None
     p99_ms: float | None
+
+
+NO_ANSWERS = Latencies(0, None, None, None)
 
 
 def latencies(
@@ -312,23 +317,34 @@ def latencies(
 ) -> dict[str, Latencies]:
     """Latencies by route, and of all answers (''); 2 queries."""
     by_route: dict[str, dict[int, int]] = {"": {}}
-    for route, number, requests in _histogram(bins.LATENCY, organization_ids, period, use_case):
+    for route, number, requests in _histogram(
+        *(bins.LATENCY, organization_ids, period, use_case), "label", "bin"
+    ):
         by_route.setdefault(route, {})[number] = requests
         by_route[""][number] = by_route[""].get(number, 0) + requests
     return {route: _latencies(counted) for route, counted in by_route.items()}
 
 
+def latencies_by_step(
+    organization_ids: Sequence[int], period: Period, use_case: str | None = None, *, step: Step = "day"
+) -> dict[date, Latencies]:
+    """Latencies of all answers in each step that has one; 2 queries."""
+    counted: dict[date, dict[int, int]] = {}
+    for at, number, requests in _histogram(bins.LATENCY, organization_ids, period, use_case, step, "bin"):
+        counted.setdefault(max(at, period.first), {})[number] = requests
+    return {at: _latencies(each) for at, each in counted.items()}
+
+
 def _latencies(counted: Mapping[int, int]) -> Latencies:
-    percentiles = [definitions.latency_percentile_ms(counted, share) for share in (0.5, 0.9, 0.99)]
+    percentiles = [definitions.latency_percentile_ms(counted, share) for share in (0.5, 0.95, 0.99)]
     return Latencies(sum(counted.values()), *percentiles)
 
 
 def _histogram(
-    kind: str, organization_ids: Sequence[int], period: Period, use_case: str | None
+    kind: str, organization_ids: Sequence[int], period: Period, use_case: str | None, *group: str
 ) -> list[tuple[Any, ...]]:
-    return roll_ups.sums_by(
-        *(DECISIONS, HISTOGRAMS, "label", "bin"), **_chosen(organization_ids, period, use_case), kind=kind
-    )
+    chosen = _chosen(organization_ids, period, use_case)
+    return roll_ups.sums_by(DECISIONS, HISTOGRAMS, *group, **chosen, kind=kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +364,29 @@ def attempts(organization_ids: Sequence[int], period: Period, use_case: str | No
     group = ("provider", "model", "tier", "outcome", "error")
     rows = roll_ups.sums_by(DECISIONS, ATTEMPTS, *group, **_chosen(organization_ids, period, use_case))
     return [Attempts(*row) for row in rows]
+
+
+#: Who failed, and who answered instead.
+ProviderPair = tuple[str, str]
+
+
+def failovers_by_day(
+    organization_ids: Sequence[int], period: Period, use_case: str | None = None
+) -> dict[date, dict[ProviderPair, int]]:
+    """How many of each day's requests one provider answered for another; 2 queries."""
+    found: dict[date, dict[ProviderPair, int]] = {}
+    pair = ("failed_provider", "provider")
+    rows = roll_ups.sums_by(DECISIONS, FAILOVERS, "day", *pair, **_chosen(organization_ids, period, use_case))
+    for day, failed, answered, requests in rows:
+        found.setdefault(day, {})[failed, answered] = requests
+    return {day: found.get(day, {}) for day in _days_so_far(period, found)}
+
+
+def costs_of(
+    organization_ids: Sequence[int], period: Period, use_case: str | None, *group: str
+) -> dict[tuple[Any, ...], Decimal]:
+    """What each group cost; 2 queries."""
+    return {found.group: found.cost_eur for found in _costs_by(organization_ids, period, use_case, *group)}
 
 
 def use_cases(organization_ids: Sequence[int], period: Period) -> list[str]:

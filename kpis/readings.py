@@ -1,7 +1,8 @@
 """What a page reads: each question asked once, when a card or a figure first needs the answer."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cached_property, partial
 from itertools import dropwhile
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 from django.db.models import Sum
 from django.utils.formats import date_format
-from django.utils.timezone import localtime
+from django.utils.timezone import localtime, make_aware
 from django.utils.translation import gettext as _
 
 from aigov import clock
@@ -24,6 +25,8 @@ from kpis.named import Direct, Named, direct
 from kpis.named import named as named_by_calls
 from kpis.periods import Period
 from kpis.queries import Business, Outcomes, Requests
+from providers.circuit import ALL_MODELS, Key
+from providers.circuit_history import Rest, rests
 from routing.keys import THRESHOLD
 
 T = TypeVar("T")
@@ -205,6 +208,53 @@ class Readings:
         return {each.group[0]: each.cost_eur / each.calls for each in found if each.calls}
 
     @cached_property
+    def latencies_before(self) -> queries.Latencies | None:
+        """Of all answers of the period before; None where no comparison is wanted."""
+        compared = self.chosen.compared
+        return queries.latencies(self.ids, compared.period, self.use_case)[""] if compared else None
+
+    @cached_property
+    def latency_steps(self) -> Sequence[queries.Latencies]:
+        """Of all answers of each step."""
+        found = queries.latencies_by_step(self.ids, self.period, self.use_case, step=self.steps.kind)
+        return [found.get(step.first, queries.NO_ANSWERS) for step in self.steps.steps]
+
+    @cached_property
+    def failovers(self) -> Sequence[Mapping[queries.ProviderPair, int]]:
+        """How many requests of each step one provider answered for another."""
+        return self._gathered(queries.failovers_by_day, _all_failovers)
+
+    @cached_property
+    def called(self) -> Sequence[Key]:
+        """The models that the period's requests were sent to, or would have been."""
+        return sorted({(each.provider, each.model) for each in self.attempts if each.model})
+
+    @cached_property
+    def rests(self) -> Sequence[Rest]:
+        """When these models were not asked, in this period up to now."""
+        all_models = {(provider, ALL_MODELS) for provider, _model in self.called}
+        return rests([*self.called, *all_models], *self.span)
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """The period up to now, in the pages' time zone."""
+        begin = make_aware(datetime.combine(self.period.first, time.min))
+        end = make_aware(datetime.combine(self.period.last + timedelta(days=1), time.min))
+        return begin, max(min(end, localtime(self.at)), begin)
+
+    @cached_property
+    def costs_before(self) -> Mapping[str, Mapping[tuple[str, ...], Decimal]]:
+        """What each use case and each model cost in the period before; nothing where it is not wanted."""
+        compared = self.chosen.compared
+        if compared is None:
+            return {}
+        columns = {"use_case": ("use_case",), "model": ("provider", "model")}
+        return {
+            name: queries.costs_of(self.ids, compared.period, self.use_case, *group)
+            for name, group in columns.items()
+        }
+
+    @cached_property
     def use_case_names(self) -> Sequence[str]:
         """What the use case can be narrowed to; the chosen one is among them."""
         found = {name for name in queries.use_cases(self.ids, self.period) if name}
@@ -222,6 +272,10 @@ def _all_costs(rows: Sequence[Mapping[str, Decimal]]) -> Mapping[str, Decimal]:
         for tier, cost_eur in row.items():
             found[tier] = found.get(tier, Decimal(0)) + cost_eur
     return found
+
+
+def _all_failovers(rows: Sequence[Mapping[queries.ProviderPair, int]]) -> Mapping[queries.ProviderPair, int]:
+    return sum((Counter(row) for row in rows), Counter())
 
 
 def _all_business(rows: Sequence[Business]) -> Business:

@@ -6,21 +6,22 @@ in a spreadsheet as numbers.
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 from django.utils.formats import date_format, number_format
+from django.utils.timezone import localtime
 
 from aigov import spreadsheets
 from aigov.money import euro_for_people
 
 #: How the values of a column are written; a share is between 0 and 1.
-Kind = Literal["text", "day", "month", "euro", "count", "share", "factor", "ms"]
-Value = str | date | Decimal | int | float | None
+Kind = Literal["text", "day", "month", "instant", "euro", "count", "share", "factor", "ms", "s"]
+Value = str | date | datetime | Decimal | int | float | None
 
 NOTHING = "–"
-RIGHT_ALIGNED = ("euro", "count", "share", "factor", "ms")
+RIGHT_ALIGNED = ("euro", "count", "share", "factor", "ms", "s")
 NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -103,15 +104,22 @@ def _count(value: Any) -> str:
     return number_format(value, use_l10n=True, force_grouping=True)
 
 
+def _instant(value: Any) -> str:
+    at = localtime(value)
+    return f"{date_format(at, 'DATE_FORMAT')}, {date_format(at, 'H:i:s')}"
+
+
 _WRITERS: Mapping[Kind, Callable[[Any], str]] = {
     "text": str,
     "day": lambda value: date_format(value, "DATE_FORMAT"),
     "month": lambda value: date_format(value, "F Y"),
+    "instant": _instant,
     "euro": euro_for_people,
     "count": _count,
     "share": percent,
     "factor": _decimal(2, "×"),
     "ms": _decimal(0, "ms"),
+    "s": _decimal(0, "s"),
 }
 
 
@@ -121,11 +129,13 @@ _SHEET_KINDS: Mapping[Kind, spreadsheets.Kind] = {
     "text": spreadsheets.Kind.TEXT,
     "day": spreadsheets.Kind.DATE,
     "month": spreadsheets.Kind.MONTH,
+    "instant": spreadsheets.Kind.INSTANT,
     "euro": spreadsheets.Kind.EURO,
     "count": spreadsheets.Kind.COUNT,
     "share": spreadsheets.Kind.NUMBER,
     "factor": spreadsheets.Kind.NUMBER,
     "ms": spreadsheets.Kind.NUMBER,
+    "s": spreadsheets.Kind.NUMBER,
 }
 FORMATS = ("csv", "xlsx")
 

@@ -12,7 +12,8 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.html import json_script
+from django.utils.html import format_html, format_html_join, json_script
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
@@ -130,7 +131,7 @@ def _filters(chosen: Selection) -> dict[str, Any]:
     period, compared = chosen.picked, chosen.compared
     morrow = after(period)
     return {
-        "whose": _whose(chosen) if len(chosen.offered) > 1 else "",
+        "whose": _whose(chosen),
         "compared": compared and (str(compared)),
         "periods": [
             _options(_("Months"), months_offered(chosen.today), period),
@@ -172,7 +173,7 @@ def _figure(chosen: Selection, name: str, figure: Figure, shown: Page) -> dict[s
     file = reverse("kpis:export", args=[name, words.name, "KIND"])
     return {
         **{"name": words.name, "title": words.title, "definition": words.definition},
-        **{"note": words.note, "empty": words.empty, "open": figure.open},
+        **{"note": words.note, "empty": _with_code(words.empty), "open": figure.open},
         "is_wide": words.name in shown.wide,
         "columns": table.columns,
         "rows": list(table.shown()),
@@ -183,6 +184,16 @@ def _figure(chosen: Selection, name: str, figure: Figure, shown: Page) -> dict[s
             {"title": kind.upper(), "address": file.replace("KIND", kind) + chosen.query} for kind in FORMATS
         ],
     }
+
+
+def _with_code(text: str) -> SafeString:
+    """What stands in backticks as code, as it is to be sent."""
+    parts = enumerate(text.split("`"))
+    return format_html_join("", "{}", ((_code(part) if at % 2 else part,) for at, part in parts))
+
+
+def _code(text: str) -> SafeString:
+    return format_html("<code>{}</code>", text)
 
 
 def _file_name(chosen: Selection, figure: str) -> str:

@@ -164,6 +164,11 @@ def switched(circuit: Circuit, *, to: Switch) -> Circuit:
     return Circuit(switch=to)
 
 
+def looks_the_same(one: Circuit, other: Circuit) -> bool:
+    """Whether people would see both alike: open or closed, until when, and by which switch."""
+    return (one.retry_at, one.switch) == (other.retry_at, other.switch)
+
+
 def replayed(circuit: Circuit, changes: Iterable[Change]) -> Circuit:
     return reduce(lambda done, change: change(done), changes, circuit)
 

@@ -2,13 +2,16 @@
 
 Whoever changes a circuit says which text he knew. A script puts the new text in its place only where that
 is still the one that stands there, and returns everything as it is now, so that the rules are Python alone
-and no change is lost: who was too late does his again on what he got. A probe is a key that one process
+and no change is lost: who was too late does his again on what he got. Where a circuit opens or closes, the
+same script notes it in a stream, so each turn of the whole fleet is noted once; `providers.circuit_history`
+takes it from there. A probe is a key that one process
 sets, and that expires. Nothing here waits longer than `WAIT_S`, and nothing is tried twice.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from aigov import clock
 from providers.circuit import (
     ALL_MODELS,
     UNTOUCHED,
@@ -28,6 +32,7 @@ from providers.circuit import (
     Switch,
     decoded,
     encoded,
+    looks_the_same,
     replayed,
     switched,
 )
@@ -43,20 +48,28 @@ PROBE_WINDOW_S = 5.0
 
 CIRCUITS = "aigov:circuits"
 PROBE = "aigov:circuit_probe:"
+TURNS = "aigov:circuit_turns"
+#: The newest turns that wait to be taken into the history; older ones are lost, not calls.
+TURNS_MAX = 10_000
 
-#: ARGV: field, known text, new text, and so on. Returns for each whether it was put in its place, and all.
-_EXCHANGE = """
-local taken = {}
-for i = 1, #ARGV, 3 do
+#: ARGV: field, known text, new text, when it turned or '', and so on. Returns for each whether it was put in
+#: its place, and all.
+_EXCHANGE = f"""
+local taken = {{}}
+for i = 1, #ARGV, 4 do
   local present = redis.call('HGET', KEYS[1], ARGV[i]) or ''
   if present == ARGV[i + 1] then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+    if ARGV[i + 3] ~= '' then
+      redis.call('XADD', KEYS[2], 'MAXLEN', {TURNS_MAX}, '*',
+                 'field', ARGV[i], 'circuit', ARGV[i + 2], 'at', ARGV[i + 3])
+    end
     table.insert(taken, 1)
   else
     table.insert(taken, 0)
   end
 end
-return {taken, redis.call('HGETALL', KEYS[1])}
+return {{taken, redis.call('HGETALL', KEYS[1])}}
 """
 _GIVE_BACK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
@@ -116,9 +129,9 @@ class CircuitStore:
         for key, steps in changes.items():
             before = self._texts.get(_field(key), "")
             after = replayed(decoded(before), steps) if before or key not in known else known[key]
-            arguments += [_field(key), before, encoded(after)]
+            arguments += [_field(key), before, encoded(after), _turned_at(decoded(before), after)]
         async with _in_time():
-            taken, pairs = await self._exchange(keys=[CIRCUITS], args=arguments)
+            taken, pairs = await self._exchange(keys=[CIRCUITS, TURNS], args=arguments)
         self._texts = dict(zip(pairs[::2], pairs[1::2], strict=True))
         return {key: changes[key] for key, done in zip(changes, taken, strict=True) if not done}
 
@@ -169,10 +182,38 @@ def write_switch(*, provider: str, model: str, to: Switch) -> None:
         StoreUnavailable: Valkey does not answer.
     """
     with connected() as client:
-        known = _circuits(client.hgetall(CIRCUITS)) if model == ALL_MODELS else {}
-        switches = {key: UNTOUCHED for key in known if key[0] == provider}
-        switches[provider, model] = switched(UNTOUCHED, to=to)
-        client.hset(CIRCUITS, mapping={_field(key): encoded(circuit) for key, circuit in switches.items()})
+        known = _circuits(client.hgetall(CIRCUITS))
+        reset = [key for key in known if key[0] == provider and model == ALL_MODELS]
+        switches = {**dict.fromkeys(reset, UNTOUCHED), (provider, model): switched(UNTOUCHED, to=to)}
+        with client.pipeline(transaction=True) as pipeline:
+            for key, circuit in switches.items():
+                pipeline.hset(CIRCUITS, _field(key), encoded(circuit))
+                if at := _turned_at(known.get(key, UNTOUCHED), circuit):
+                    turn = {"field": _field(key), "circuit": encoded(circuit), "at": at}
+                    pipeline.xadd(TURNS, turn, maxlen=TURNS_MAX, approximate=False)
+            pipeline.execute()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a circuit became, and when, in seconds since the epoch; `name` is the stream's."""
+
+    name: str
+    key: Key
+    circuit: Circuit
+    at: float
+
+
+def read_turns(client: Any, count: int) -> list[Turn]:
+    """The oldest turns that nobody has taken away."""
+    return [
+        Turn(name, _key(said["field"]), decoded(said["circuit"]), float(said["at"]))
+        for name, said in client.xrange(TURNS, count=count)
+    ]
+
+
+def remove_turns(client: Any, turns: Sequence[Turn]) -> None:
+    client.xdel(TURNS, *(turn.name for turn in turns))
 
 
 @contextmanager
@@ -188,6 +229,14 @@ def connected() -> Iterator[Any]:
             yield client
     except (RedisError, OSError) as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _turned_at(before: Circuit, after: Circuit) -> str:
+    """When the circuit turned, as seconds since the epoch; empty where nobody would see a difference."""
+    if looks_the_same(before, after):
+        return ""
+    opened = after.opened_at and after.opened_at != before.opened_at
+    return repr(after.opened_at if opened else clock.now().timestamp())
 
 
 def _field(key: Key) -> str:

@@ -1,4 +1,4 @@
-"""The price book's table: append-only, kept so by the database."""
+"""The price book's table, append-only and kept so by the database, and what became of circuits."""
 
 import re
 from decimal import Decimal
@@ -92,3 +92,32 @@ class Price(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.model} ({self.service_tier}) {self.valid_from:%Y-%m-%d}"
+
+
+class CircuitTurn(models.Model):
+    """From `at` on, a model's circuit stood so until its next turn. Written by `providers.circuit_history`.
+
+    Open from `at` to `retry_at` and half-open from then on; closed where there is no `retry_at`. A switch
+    that is not automatic goes before both. The model `*` is all of the provider's.
+    """
+
+    provider = models.CharField(max_length=32)
+    model = models.CharField(max_length=200)
+    at = models.DateTimeField()
+    retry_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=64, blank=True)
+    switch = models.CharField(max_length=16)
+
+    class Meta:
+        db_table = "provider_circuit_turns"
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "model", "at"], name="circuit_turn_once"),
+            models.CheckConstraint(
+                condition=Q(switch__in=["automatic", "forced_open", "forced_closed"]),
+                name="circuit_turn_switch_known",
+            ),
+        ]
+        indexes = [models.Index(fields=["at"], name="circuit_turn_at")]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.model} {self.at:%Y-%m-%d %H:%M:%S}"

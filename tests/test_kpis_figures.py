@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from statistics import NormalDist
@@ -17,6 +17,7 @@ from typing import Any
 import openpyxl
 import pytest
 from django.conf import settings
+from django.utils.timezone import make_aware
 from django.utils.translation import override
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from plotly.offline import get_plotlyjs_version
 
 from kpis import plots
 from kpis.buckets import buckets
+from kpis.circuits import Lately, circuit_timeline, place
 from kpis.figures import (
     AgainstCap,
     ReliabilityBin,
@@ -42,6 +44,7 @@ from kpis.plots import Series
 from kpis.queries import ConfidenceBin
 from kpis.tables import Column, Kind, Table, chunks, percent, write
 from kpis.trend import t95, trend
+from providers.circuit_history import Rest
 
 WORDS = Words("cost", "Cost", "cost", "Send a request.")
 NBSP = "\N{NO-BREAK SPACE}"
@@ -248,7 +251,7 @@ def test_the_threshold_stands_between_its_bins() -> None:
     figure = confidence_histogram(WORDS, BINS, 0.5)
     assert figure.plot is not None
     assert figure.plot["layout"]["shapes"][0]["x0"] == 1.5
-    assert figure.plot["layout"]["annotations"][0]["text"].startswith("Threshold 50%")
+    assert figure.plot["layout"]["annotations"][0]["text"].startswith(f"Threshold 50{NBSP}%")
     assert figure.table.rows[0] == (0.0, 0.25, 0, 8, 2)
 
 
@@ -264,6 +267,50 @@ def test_reliability_needs_answers_that_were_judged() -> None:
     assert reliability_diagram(WORDS, [ReliabilityBin(0, 0.5, 0, None, None)]).plot is None
     judged = [ReliabilityBin(0, 0.5, 4, 0.3, 0.25), ReliabilityBin(0.5, 1, 0, None, None)]
     assert drawn(reliability_diagram(WORDS, judged).plot, "Right")["y"] == [25.0, None]
+
+
+def rest(standing: Any, model: str, begin: datetime, end: datetime | None, reason: str = "") -> Rest:
+    return Rest("openai", model, standing, begin, end, reason)
+
+
+def test_circuits_are_drawn_where_they_turned() -> None:
+    noon = make_aware(datetime(2026, 11, 2, 12))
+    rests = [
+        rest("open", "small", noon, noon + timedelta(seconds=5), "overloaded"),
+        rest("half_open", "small", noon + timedelta(seconds=5), noon + timedelta(seconds=9), "overloaded"),
+        rest("forced_open", "*", noon + timedelta(days=1), None),
+    ]
+    called = [("anthropic", "haiku"), ("openai", "small")]
+    figure = circuit_timeline(WORDS, Lately(called, rests, STEPS, noon + timedelta(days=2)))
+    assert figure.plot is not None
+    assert figure.plot["layout"]["yaxis"]["ticktext"] == ["haiku", "OpenAI all models", "small"]
+    drawn = {trace["name"]: list(zip(trace["y"], trace["x"], strict=True)) for trace in figure.plot["data"]}
+    assert drawn["Asked as usual"][:3] == [(0, 0), (0, 3.5), (None, None)]
+    assert drawn["Resting"] == [(2, 1.5), (2, pytest.approx(1.5 + 5 / 86_400)), (None, None)]
+    assert drawn["Kept off"] == [(1, 2.5), (1, 3.5), (None, None)]
+    assert [row[1:3] + row[5:] for row in figure.table.rows] == [
+        ("all models", "Kept off", None, ""),
+        ("small", "Being tried", 4.0, "it was overloaded"),
+        ("small", "Resting", 5.0, "it was overloaded"),
+    ]
+    assert write(noon, "instant") == "2 Nov 2026, 12:00:00"
+
+
+def test_where_no_model_rested_nothing_is_drawn() -> None:
+    figure = circuit_timeline(
+        WORDS, Lately([("openai", "small")], [], STEPS, make_aware(datetime(2026, 11, 2)))
+    )
+    assert (figure.plot, list(figure.table.rows)) == (None, [])
+
+
+@pytest.mark.parametrize(("hours", "at"), [(-1, 0.0), (0, 0.0), (36, 1.5), (24 * 30, 5.0)])
+def test_an_instant_has_its_place_among_the_days(hours: int, at: float) -> None:
+    assert place(make_aware(datetime(2026, 11, 1)) + timedelta(hours=hours), STEPS) == at
+
+
+def test_an_instant_has_its_place_among_the_months() -> None:
+    months = buckets(date(2026, 1, 1), date(2026, 12, 31))
+    assert place(make_aware(datetime(2026, 4, 16)), months) == 3.5
 
 
 def test_plotly_is_not_loaded_before_the_first_plot() -> None:

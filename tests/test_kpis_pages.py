@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
 from typing import Any
@@ -23,8 +23,11 @@ from aigov.organizations.create import create_organization
 from aigov.organizations.models import Member, Organization, Role
 from kpis.definitions import DEFINITIONS
 from kpis.filters import month_period
+from kpis.outcomes import Told, record_outcomes
 from kpis.pages import PAGES
 from kpis.queries import figures
+from providers.circuit_history import record_turns
+from providers.models import CircuitTurn
 from tests.admin_world import as_role, logged_in, person, text_of
 from tests.dashboards_world import write_history
 from tests.kpis_world import cost_record
@@ -228,6 +231,52 @@ def test_a_lead_named_on_several_days_of_a_month_counts_once_in_it(organization:
     assert [Decimal(row[1]) for row in rows[1:] if row[1]] == [Decimal(3)]
 
 
+def test_the_return_on_spend_runs_up_to_the_card(organization: Organization) -> None:
+    days = [datetime(2026, 5, day, 12, tzinfo=UTC) for day in (5, 6)]
+    write_past(
+        organization=organization,
+        records=[cost_record(organization, day, Decimal(2)) for day in days],
+        decisions=[],
+    )
+    told = [Told("order", f"O-{day.day}", day, Decimal(10)) for day in days[1:]]
+    record_outcomes(organization=organization, outcomes=told, acting="the tests")
+    asked = {"period": "2026-05"}
+    client = as_role("finance", organization)
+    rows = rows_of(client.get(export_address("business", "return-on-spend"), asked))
+    known = [row for row in rows[1:] if row[1]]
+    assert (known[0][0], {float(row[1]) for row in known}) == ("2026-05-06", {2.5})
+
+
+def test_a_cap_far_above_the_columns_is_told_and_not_drawn(organization: Organization) -> None:
+    def shown(cost: int) -> tuple[str, str]:
+        record = cost_record(organization, datetime(2026, 5, 5, 12, tzinfo=UTC), Decimal(cost))
+        write_past(organization=organization, records=[record], decisions=[])
+        page = as_role("finance", organization).get(WAYS_IN[0], {"period": "2026-05"})
+        figure = page.context["figures"][0]
+        return figure["note"], str(figure["plot_json"])
+
+    # A cap of 1,000 euro is 32 a day.
+    note, drawn = shown(cost=1)
+    assert note.startswith("Cap, spread evenly") and "spread evenly" not in drawn
+    note, drawn = shown(cost=40)
+    assert note == "" and "spread evenly" in drawn
+
+
+def test_the_rests_of_the_models_that_were_called_are_shown(ours: Organization) -> None:
+    at = clock.now().replace(day=1, hour=0) + timedelta(minutes=1)
+    circuit = {"provider": "openai", "switch": "automatic", "reason": "server_error"}
+    record_turns(
+        CircuitTurn(**circuit, model=model, at=at + timedelta(seconds=after), retry_at=retry_at)
+        for model in ("gpt-4o-mini", "never-called")
+        for after, retry_at in ((0, at + timedelta(seconds=5)), (7, None))
+    )
+    rows = rows_of(as_role("manager", ours).get(export_address("reliability", "circuits")))
+    assert [row[1:3] + row[5:] for row in rows[1:]] == [
+        ["gpt-4o-mini", "Being tried", "2.0", "it answered with errors"],
+        ["gpt-4o-mini", "Resting", "5.0", "it answered with errors"],
+    ]
+
+
 def test_the_admin_and_the_dashboards_lead_to_each_other(ours: Organization) -> None:
     client = as_role("manager", ours)
     assert f'href="{reverse("kpis:home")}"' in text_of(client.get(reverse("admin:index")))
@@ -246,11 +295,11 @@ def test_a_german_reads_german_figures(ours: Organization) -> None:
 QUERIES = {
     "overview": 22,
     "business": 17,
-    "routing": 18,
+    "routing": 17,
     "quality": 4,
-    "reliability": 12,
+    "reliability": 20,
     "cache": 8,
-    "usage": 10,
+    "usage": 14,
 }
 
 

@@ -240,9 +240,15 @@ def test_distributions_equal_plain_sql(past: list[Organization]) -> None:
     ((latency,),) = raw(RAW_REQUESTS, ordered, organization, period)
     found, last_bin = queries.latencies([organization.pk], period)[""], bins.latency_from_ms(67)
     assert found.answers == len(latency)
-    for share, percentile in ((0.5, found.p50_ms), (0.9, found.p90_ms), (0.99, found.p99_ms)):
+    for share, percentile in ((0.5, found.p50_ms), (0.95, found.p95_ms), (0.99, found.p99_ms)):
         exact = latency[max(int(len(latency) * share + 0.9999) - 1, 0)]
         assert percentile == pytest.approx(min(exact, last_bin), rel=0.19, abs=1.2)
+    over_time = queries.latencies_by_step([organization.pk], period, step="month")
+    by_day = queries.latencies_by_step([organization.pk], period)
+    for steps in (over_time, by_day):
+        assert sum(step.answers for step in steps.values()) == found.answers
+    october = queries.latencies([organization.pk], PERIODS[1])[""]
+    assert over_time[date(2026, 10, 1)] == october != found
     by_lead = " AND purpose = 'answer' AND metadata ? 'lead_id' GROUP BY metadata ->> 'lead_id' ORDER BY 1"
     leads = raw(RAW_COSTS + by_lead, "sum(cost_eur)", organization, period)
     spread = named([period.first], [organization.pk], period).spread["lead"]
@@ -279,6 +285,38 @@ def test_attempts_are_told_by_how_they_ended(organization: Organization) -> None
     assert sum(row.attempts for row in found) == sum(len(one.attempts) for one in made)
     timed_out = sum(one.get("error") == "timed_out" for made_one in made for one in made_one.attempts)
     assert sum(row.attempts for row in found if row.error == "timed_out") == timed_out
+
+
+@pytest.mark.parametrize("is_rolled_up", [False, True])
+def test_failovers_are_told_by_who_answered_for_whom(organization: Organization, is_rolled_up: bool) -> None:
+    noon = datetime(2026, 9, 15, 12, tzinfo=UTC)
+
+    def asked(answered: str, *failed: tuple[str, str], **more: Any) -> Decision:
+        tried = [{"provider": provider, "tier": "small", "outcome": how, **more} for provider, how in failed]
+        answer = {"provider": answered, "tier": "small", "outcome": "accepted"}
+        attempts = [*tried, answer] if answered else tried
+        route = "small" if answered else ""
+        return decision(organization, noon, route=route, provider=answered, attempts=attempts)
+
+    Decision.objects.bulk_create(
+        [
+            asked("anthropic", ("openai", "failed"), ("openai", "skipped_circuit_open")),
+            asked("anthropic", ("openai", "skipped_circuit_open")),
+            asked("openai", ("anthropic", "failed"), error="overloaded"),
+            asked("openai", ("openai", "failed")),
+            asked("anthropic", ("openai", "failed"), error="broken_off"),
+            asked("", ("openai", "failed"), ("anthropic", "failed")),
+            asked("openai"),
+        ]
+    )
+    if is_rolled_up:
+        rolled_up_past_everything()
+        facts.roll_up()
+    days = queries.failovers_by_day([organization.pk], PERIODS[0])
+    assert {day: pairs for day, pairs in days.items() if pairs} == {
+        noon.date(): {("openai", "anthropic"): 2, ("anthropic", "openai"): 1}
+    }
+    assert not any(queries.failovers_by_day([organization.pk], PERIODS[0], "another").values())
 
 
 def test_today_is_live(organization: Organization) -> None:

@@ -16,7 +16,7 @@ from aigov.organizations.keys import create_api_key
 from aigov.organizations.models import ApiKey, Organization, Role, Scope, User
 
 ACTING = "manage.py demo"
-TENANT, ORGANIZATION = "Musterwerk", "Musterwerk Vertrieb"
+TENANT, ORGANIZATION = "Musterwerk", "Musterwerk Vertrieb (Demo)"
 FILE = "demo.json"
 PEOPLE = {
     "finance@musterwerk.example": Role.FINANCE.value,
@@ -52,6 +52,8 @@ def assemble(data_folder: Path) -> Cast:
     kept = _read(data_folder / FILE)
     with transaction.atomic():
         organization = create_organization(name=ORGANIZATION, tenant=TENANT, acting=ACTING)
+        if kept and kept.organization_id != organization.pk:
+            kept = None
         cast = Cast(
             organization_id=organization.pk,
             api_key=_api_key(organization, kept),
@@ -78,7 +80,7 @@ def _read(file: Path) -> Cast | None:
 
 
 def _api_key(organization: Organization, kept: Cast | None) -> str:
-    if kept and kept.organization_id == organization.pk:
+    if kept:
         key_id = kept.api_key.removeprefix("aig_").partition(".")[0]
         usable = ApiKey.objects.filter(
             organization=organization, key_id=key_id, revoked_at=None, expires_at=None

@@ -1,8 +1,10 @@
 """Calls and requests of the past, for the demo's organization alone: everywhere else the ledger alone writes
 costs, at the time that they arise.
 
-The books balance after it as after any charge: the accounts are moved by what the records say, in the
-ledger's order of locks, in the transaction that writes the records.
+The ledger's own functions cannot write it: they take the time from the database's clock, so that nobody dates
+a charge back, and a month that is over takes none. The books balance after it as after any charge: the
+accounts are moved by what the records say, in the ledger's order of locks, in the transaction that writes the
+records.
 """
 
 from collections import defaultdict

@@ -1,9 +1,9 @@
 """The demo's past: sixty days of a sales team's calls, leads and orders, so that the dashboards have a story.
 
-All of it is made up, by dice that fall the same way each time, and says so: each cost record's remark and the
-metadata of every record and decision. Tokens are priced by the price book, as any call's are. Working days
-are busier than weekends, the team grows into it, one afternoon a provider is down, and some leads become
-orders.
+All of it is made up, by dice that fall the same way each time, and says so: each cost record's remark, the
+metadata of every record and decision, and on every page the organization's name. Tokens are priced by the
+price book, as any call's are. Working days are busier than weekends, the team grows into it, one afternoon a
+provider is down, and some leads become orders.
 """
 
 import random
@@ -23,6 +23,8 @@ from aigov.money import ZERO
 from aigov.organizations.models import Organization
 from budgets.models import CostRecord
 from kpis.outcomes import OUTCOMES_MAX, Told, record_outcomes
+from providers.circuit_history import record_turns
+from providers.models import CircuitTurn
 from providers.types import Tier, Usage
 from routing.models import Decision
 
@@ -36,6 +38,10 @@ WEEK = (1.0, 1.1, 1.05, 1.0, 0.85, 0.12, 0.06)
 START_SHARE = 0.65
 #: So many days ago one provider was down from 14 to 16 o'clock.
 OUTAGE_DAYS_AGO = 17
+OUTAGE_HOURS = (14, 16)
+#: The part of calls to the provider that is down that its open circuit spares, and for how long it opens.
+RESTS_SHARE = 0.7
+REST_S, TRIAL_S = 60, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ def play_season(*, organization: Organization, prices: Prices, acting: str) -> i
     write_past(organization=organization, records=season.records, decisions=season.decisions)
     for batch in _batches(season.outcomes):
         record_outcomes(organization=organization, outcomes=batch, acting=acting)
+    record_turns(_outage(season, today - timedelta(days=OUTAGE_DAYS_AGO)))
     return len(season.decisions)
 
 
@@ -94,8 +101,22 @@ def _play_day(season: Season, day: date, days_ago: int) -> None:
     for work in WORKS:
         for _ in range(round(work.a_day * busy * dice.uniform(0.75, 1.25))):
             at = _working_hour(dice, day, season.organization.time_zone)
-            is_down = days_ago == OUTAGE_DAYS_AGO and 14 <= at.hour < 16
+            is_down = days_ago == OUTAGE_DAYS_AGO and OUTAGE_HOURS[0] <= at.hour < OUTAGE_HOURS[1]
             _play_request(season, work, at, is_down)
+
+
+def _outage(season: Season, day: date) -> Iterator[CircuitTurn]:
+    """How the circuits of the provider that is down open again and again, until it is back."""
+    zone = ZoneInfo(season.organization.time_zone)
+    begin, end = (datetime(day.year, day.month, day.day, hour, tzinfo=zone) for hour in OUTAGE_HOURS)
+    for model in season.prices.models["openai"].values():
+        circuit = {"provider": "openai", "model": model, "switch": "automatic"}
+        at = begin + timedelta(seconds=season.dice.uniform(60, 300))
+        while at < end:
+            until = at + timedelta(seconds=REST_S)
+            yield CircuitTurn(**circuit, at=at, retry_at=until, reason="server_error")
+            at = until + timedelta(seconds=season.dice.uniform(1, TRIAL_S))
+        yield CircuitTurn(**circuit, at=end + timedelta(seconds=season.dice.uniform(1, REST_S)))
 
 
 def _working_hour(dice: random.Random, day: date, time_zone: str) -> datetime:
@@ -133,8 +154,8 @@ def _play_request(season: Season, work: Work, at: datetime, is_down: bool) -> No
         _decide(season, request, "cache", "small", saved_eur=_price(season, "small", usage).eur)
         return
     if is_down and dice.random() < 0.15:
-        _fail(request, "openai")
-        _fail(request, "anthropic")
+        _fail(season, request, "openai", "small")
+        _fail(season, request, "anthropic", "small")
         _decide(season, request, "", "small", error_code="no_provider_available")
         return
     _answer(season, request, is_down)
@@ -162,7 +183,7 @@ def _answer(season: Season, request: Request, is_down: bool) -> None:
 def _ask(season: Season, request: Request, tier: Tier, is_down: bool, **more: Any) -> None:
     """One paid call; the provider that is down is tried in vain first."""
     if is_down:
-        _fail(request, "openai")
+        _fail(season, request, "openai", tier)
     provider = "anthropic" if is_down else "openai"
     cost = season.prices.cost(provider, tier, request.usage)
     latency_ms = int(season.dice.lognormvariate(6.3 if tier == "small" else 7.6, 0.45))
@@ -176,17 +197,19 @@ def _ask(season: Season, request: Request, tier: Tier, is_down: bool, **more: An
     season.records.append(_record(season, request, tier, provider, cost))
 
 
-def _fail(request: Request, provider: str) -> None:
+def _fail(season: Season, request: Request, provider: str, tier: Tier) -> None:
+    """A call in vain; the provider that is down mostly rests, and is not even called."""
+    rests = provider == "openai" and season.dice.random() < RESTS_SHARE
+    ended = (
+        {"outcome": "skipped_circuit_open", "latency_ms": 0}
+        if rests
+        else {"outcome": "failed", "error": "server_error", "latency_ms": 180}
+    )
+    model = season.prices.models[provider][tier]
     request.attempts.append(
         {
-            **{
-                "tier": "small",
-                "provider": provider,
-                "model": "",
-                "outcome": "failed",
-                "error": "server_error",
-            },
-            **{"latency_ms": 180, "cost_eur": "0.000000000", "confidence": None, "signals": {}},
+            **{"tier": tier, "provider": provider, "model": model, **ended},
+            **{"cost_eur": "0.000000000", "confidence": None, "signals": {}},
         }
     )
 

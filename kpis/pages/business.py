@@ -11,8 +11,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from aigov.money import euro_for_people
-from kpis import plots
+from aigov.money import ZERO, euro_for_people
+from kpis import definitions, plots
 from kpis.figures import Card, Figure, Words, lines_over_time, top_list, trend_over_time
 from kpis.named import CostDistribution, Direct, Kind
 from kpis.pages.overview import cost_per_lead_card, cost_per_order_card, leads_text, orders_text
@@ -62,7 +62,11 @@ def _all_cost(name: str, title: Any, definition: str, ratio: Callable[[Business]
 
     def figure(read: Readings) -> Figure:
         words = Words(
-            name, str(title), definition, str(NO_OUTCOMES), _("All cost of the period, by all of the period.")
+            name,
+            str(title),
+            definition,
+            str(NO_OUTCOMES),
+            _("All cost of the period, divided by all its leads or orders."),
         )
         series = Series(str(title), plots.BLUE, [ratio(each) for each in read.business])
         return trend_over_time(words, read.steps, series, "euro")
@@ -82,12 +86,15 @@ def _direct(name: str, title: Any, definition: str, ratio: Callable[[Direct], De
 
 
 def return_over_time(read: Readings) -> Figure:
-    """Value of leads and orders by what AI cost."""
-    values = [each.return_on_spend if each.outcomes.value_eur else None for each in read.business]
+    """Value of leads and orders by what AI cost, both from the period's beginning: a day's would leap."""
+    values, value_eur, cost_eur = [], ZERO, ZERO
+    for each in read.business:
+        value_eur, cost_eur = value_eur + each.outcomes.value_eur, cost_eur + each.cost_eur
+        values.append(definitions.return_on_spend(value_eur, cost_eur) if value_eur else None)
     words = Words(
         *("return-on-spend", _("Return on spend over time"), "return_on_spend"),
         _("No lead or order of this period has a value. Report `value_eur` with the outcomes."),
-        _("Value of leads and orders by all cost."),
+        _("Value of leads and orders by all cost, from the beginning of the period up to each day or month."),
     )
     return lines_over_time(words, read.steps, [Series(_("Return on spend"), plots.BLUE, values)], "factor")
 

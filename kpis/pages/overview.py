@@ -27,6 +27,9 @@ from kpis.plots import Line, Series
 from kpis.readings import Readings
 from kpis.tables import percent, write
 
+#: So many times as high as the dearest day may the evenly spread cap be, to be drawn beside it.
+EVEN_DRAWN_WITHIN = 2
+
 
 def cards(read: Readings) -> Sequence[Card]:
     brought, requests = read.now.business.outcomes, read.now.requests
@@ -128,19 +131,28 @@ NO_CALLS = gettext_lazy(
 
 def cost_over_time(read: Readings) -> Figure:
     """Cost of each step by tier, beside what the cap would allow each day if it were spread evenly."""
+    title = _("Cost by day") if read.steps.kind == "day" else _("Cost by month")
+    line = _even(read)
+    dearest = max((sum(costs.values(), ZERO) for costs in read.tier_costs), default=ZERO)
+    # A line far above would press the columns flat: then it is said beneath the title.
+    is_near = line is not None and line.at <= dearest * EVEN_DRAWN_WITHIN
+    note = line.text if line and not is_near else ""
+    words = Words("cost-over-time", title, "cost", str(NO_CALLS), note)
+    return columns_over_time(words, read.steps, tier_series(read), "euro", line=line if is_near else None)
+
+
+def tier_series(read: Readings) -> list[Series]:
+    """What the calls of each tier cost at each step; corrections where there are any."""
     tiers = {
         "small": (_("Small models"), plots.BLUE),
         "large": (_("Large models"), plots.VERMILION),
         "": (_("Corrections"), plots.GREY),
     }
-    series = [
+    return [
         Series(name, color, [costs.get(tier, ZERO) for costs in read.tier_costs])
         for tier, (name, color) in tiers.items()
         if tier or any(tier in costs for costs in read.tier_costs)
     ]
-    title = _("Cost by day") if read.steps.kind == "day" else _("Cost by month")
-    words = Words("cost-over-time", title, "cost", str(NO_CALLS))
-    return columns_over_time(words, read.steps, series, "euro", line=_even(read))
 
 
 def _even(read: Readings) -> Line | None:

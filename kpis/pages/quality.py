@@ -12,9 +12,10 @@ def reliability(read: Readings) -> Figure:
     words = Words(
         *("reliability", _("How often answers were right, by how sure they were"), "reliability"),
         _(
-            "No answer of this period has been judged yet. Tell the gateway what was right: send `correct` or"
-            " `expected` to /api/v1/completions/{id}/feedback. From some hundred judged answers on, this"
-            " figure shows whether an answer that is 80 % sure is right four times out of five."
+            "It is not known which answers were right: this version of the gateway cannot be told so yet."
+            " What you can do today: keep the id of each answer beside what turned out to be right. Once the"
+            " gateway takes such feedback, some hundred judged answers will show here whether an answer that"
+            " is 80 % sure is right four times out of five."
         ),
     )
     return reliability_diagram(words, [])

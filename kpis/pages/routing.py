@@ -16,7 +16,7 @@ from kpis.figures import (
     threshold_what_if,
     what_if,
 )
-from kpis.pages.overview import NO_CALLS, cost_over_time, route_card
+from kpis.pages.overview import NO_CALLS, route_card, tier_series
 from kpis.pages.page import ROUTES, Page, card
 from kpis.plots import Series
 from kpis.readings import Readings
@@ -33,7 +33,10 @@ def cards(read: Readings) -> Sequence[Card]:
 
 
 def confidence(read: Readings) -> Figure:
-    words = Words("confidence", _("How sure the small model was"), "confidence", str(NOT_JUDGED))
+    words = Words(
+        *("confidence", _("How sure the small model was"), "confidence", str(NOT_JUDGED)),
+        _("What became of the answers. Whether they were right is not known yet: see the page Quality."),
+    )
     return confidence_histogram(words, read.confidences, read.threshold)
 
 
@@ -42,7 +45,8 @@ def thresholds(read: Readings) -> Figure:
         *("threshold-what-if", _("What if the threshold were another?"), "confidence", str(NOT_JUDGED)),
         _(
             "An estimate from the answers of this period: the share of small answers that would be accepted."
-            " The table adds what they would cost, with the average cost of a small and of a large call."
+            " The table adds what they would cost, with the average cost of a small and of a large call. What"
+            " it would do to the quality can be said once answers are judged right or wrong."
         ),
     )
     costs = read.call_costs
@@ -66,6 +70,11 @@ def escalations(read: Readings) -> Figure:
     return lines_over_time(words, read.steps, [series], "share")
 
 
+def cost_by_tier(read: Readings) -> Figure:
+    words = Words("cost-by-tier", _("Cost by tier"), "cost", str(NO_CALLS))
+    return columns_over_time(words, read.steps, tier_series(read), "euro")
+
+
 PAGE = Page(
     gettext_lazy("Routing"),
     cards,
@@ -74,7 +83,7 @@ PAGE = Page(
         "threshold-what-if": thresholds,
         "answers-by-route": routes_over_time,
         "escalation-rate": escalations,
-        "cost-over-time": cost_over_time,
+        "cost-by-tier": cost_by_tier,
     },
-    wide=frozenset({"cost-over-time"}),
+    wide=frozenset({"cost-by-tier"}),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -9,6 +10,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from aigov.money import ZERO
+from kpis.circuits import provider_name
 from kpis.definitions import cost_per
 from kpis.figures import Figure, Words, top_list
 from kpis.pages.overview import NO_CALLS
@@ -24,7 +27,7 @@ def use_cases(read: Readings) -> Figure:
     words = Words("use-cases", _("Cost by use case"), "cost", str(NO_CALLS), str(DRILL))
     columns = (
         *(Column(_("Use case")), Column(_("Cost"), "euro"), Column(_("Calls"), "count")),
-        Column(_("Cost per call"), "euro"),
+        *(Column(_("Cost per call"), "euro"), *_before_column(read)),
     )
     rows = [
         (
@@ -32,6 +35,7 @@ def use_cases(read: Readings) -> Figure:
             each.cost_eur,
             each.calls,
             cost_per(each.cost_eur, each.calls),
+            *_before(read, "use_case", each.group),
         )
         for each in read.by_use_case
     ]
@@ -76,16 +80,26 @@ def models(read: Readings) -> Figure:
     words = Words("models", _("Cost by model"), "cost", str(NO_CALLS))
     columns = (
         *(Column(_("Model")), Column(_("Cost"), "euro"), Column(_("Calls"), "count")),
-        *(Column(_("Cost per call"), "euro"), Column(_("Provider"))),
+        *(Column(_("Cost per call"), "euro"), *_before_column(read), Column(_("Provider"))),
     )
     rows = [
         (
             *(each.group[1] or _("without a model"), each.cost_eur, each.calls),
-            *(cost_per(each.cost_eur, each.calls), each.group[0]),
+            *(cost_per(each.cost_eur, each.calls), *_before(read, "model", each.group)),
+            provider_name(each.group[0]),
         )
         for each in read.by_model
     ]
     return top_list(words, columns, rows)
+
+
+def _before_column(read: Readings) -> list[Column]:
+    return [Column(_("Cost in the period before"), "euro")] if read.costs_before else []
+
+
+def _before(read: Readings, dimension: str, group: tuple[str, ...]) -> list[Decimal]:
+    costs = read.costs_before
+    return [costs[dimension].get(group, ZERO)] if costs else []
 
 
 def requests_address(read: Readings, narrowed: Mapping[str, str]) -> str:
@@ -113,5 +127,5 @@ PAGE = Page(
     gettext_lazy("Use cases and users"),
     no_cards,
     {"use-cases": use_cases, "users": users, "models": models},
-    wide=frozenset({"use-cases", "users"}),
+    wide=frozenset({"use-cases", "users", "models"}),
 )

@@ -10,7 +10,8 @@
     };
     const TICK_PX = 76;
     const CONFIG = { displayModeBar: false, responsive: true };
-    const PNG_PX = { width: 1100, scale: 2, titleHeight: 44 };
+    const TITLE_PLACE = { x: 0.01, xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 14 } };
+    const PNG_PX = { width: 1100, scale: 2, titleHeight: 72 };
 
     const dark = window.matchMedia("(prefers-color-scheme: dark)");
     const paper = window.matchMedia("print");
@@ -29,7 +30,15 @@
         const plot = inColors(parsed(place), dark.matches && !paper.matches ? DARK : {});
         const { xaxis } = plot.layout;
         if (xaxis?.nticks) xaxis.nticks = Math.max(3, Math.min(xaxis.nticks, Math.floor(place.clientWidth / TICK_PX)));
+        if (xaxis?.tickvals && xaxis.type === "linear") thin(xaxis);
         return plot;
+    }
+
+    // Leaves out ticks that are given, so that as many are left as there is room for.
+    function thin(axis) {
+        const every = Math.ceil(axis.tickvals.length / axis.nticks);
+        const kept = (_each, index) => index % every === 0;
+        [axis.tickvals, axis.ticktext] = [axis.tickvals.filter(kept), axis.ticktext.filter(kept)];
     }
 
     function draw(place) {
@@ -65,7 +74,8 @@
 
     function asPng(place) {
         const { data, layout } = parsed(place);
-        const title = { text: place.dataset.title, x: 0.01, xanchor: "left", font: { size: 18 } };
+        const subtitle = { text: place.dataset.subtitle, font: { size: 13 } };
+        const title = { text: place.dataset.title, subtitle, font: { size: 18 }, ...TITLE_PLACE };
         const margin = { ...layout.margin, t: layout.margin.t + PNG_PX.titleHeight, l: 16, b: 16 };
         const height = layout.height + PNG_PX.titleHeight;
         const whole = { ...layout, title, margin, height, width: PNG_PX.width, paper_bgcolor: "#FFFFFF" };
