@@ -1,6 +1,7 @@
 """The addresses of everything."""
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
@@ -18,6 +19,7 @@ from routing.api.openai import ChatCompletionsView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("favicon.ico", RedirectView.as_view(url=static("aigov/icon.svg"))),
     path("language/", set_language, name="set_language"),
     path("api/v1/completions", CompletionsView.as_view(), name="completions"),
     path("api/v1/completions/<str:completion_id>", CompletionView.as_view(), name="completion"),

@@ -1,8 +1,10 @@
 """The language is chosen on any page, and kept in a cookie: before the login, in the admin and at /kpis/."""
 
+import pytest
 from django.test import Client
 from django.urls import reverse
 
+from aigov.organizations.create import OPERATOR
 from aigov.organizations.models import Organization
 from tests.admin_world import as_role, text_of
 
@@ -45,3 +47,10 @@ def test_what_is_chosen_goes_before_the_browsers_language_and_leads_to_no_other_
 def test_no_other_site_chooses_it() -> None:
     client = Client(enforce_csrf_checks=True)
     assert client.post(reverse("set_language"), {"language": "de"}).status_code == 403
+
+
+@pytest.mark.parametrize("page", ["/nothing", "/admin/nothing/", "/kpis/nothing/"])
+def test_a_page_that_is_not_there_speaks_the_readers_language(page: str) -> None:
+    answer = as_role(OPERATOR).get(page, headers={"accept-language": "de"})
+    assert answer.status_code == 404
+    assert '<html lang="de">' in answer.content.decode()

@@ -105,6 +105,7 @@ CASES: dict[str, list[Case]] = {
     "healthz": [Case("GET", "/healthz", 200, 200, 200, 200, secret=False)],
     "readyz": [Case("GET", "/readyz", 200, 200, 200, 200, secret=False)],
     "language/": [Case("GET", "/language/", 302, 302, 302, 302, secret=False)],
+    "favicon.ico": [Case("GET", "/favicon.ico", 302, 302, 302, 302, secret=False)],
     "": [Case("GET", "/", 302, 302, 302, 302, secret=False)],
 }
 #: The admin has a matrix of its own, over its models; so have the dashboards.

@@ -9,10 +9,12 @@ import psycopg
 import psycopg_pool
 import pytest
 from django import db
+from django.contrib import admin
 from django.core import exceptions as django_errors
 from django.http import Http404, HttpRequest, HttpResponse
+from django.templatetags.static import static
 from django.test import AsyncClient, Client, RequestFactory, override_settings
-from django.urls import path, re_path
+from django.urls import include, path, re_path, reverse
 from rest_framework import exceptions as drf_errors
 from rest_framework import serializers
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
@@ -100,6 +102,8 @@ urlpatterns = [
     path("api/drf-sync/<str:kind>", drf_sync),
     path("api/outside/<str:kind>", outside),
     path("outside/<str:kind>", outside),
+    path("admin/", admin.site.urls),
+    path("kpis/", include("kpis.urls")),
     re_path(r"^(api|v1)/", unknown_address),
 ]
 handler400 = web_errors.handler400
@@ -386,11 +390,29 @@ def test_an_unknown_address_of_the_api_is_json_without_the_last_pattern() -> Non
 def test_people_get_pages(address: str, status: int) -> None:
     answer = post(address)
     assert answer.status_code == status
-    assert answer.headers["Content-Type"].startswith("text/html")
+    assert_leads_back(answer)
 
 
 def test_people_get_a_page_for_a_defect_too() -> None:
     answer = post("/outside/500")
     assert answer.status_code == 500
-    assert answer.headers["Content-Type"].startswith("text/html")
+    assert_leads_back(answer)
     assert SECRET not in answer.content.decode()
+
+
+def test_people_get_a_page_for_a_form_without_its_token() -> None:
+    middleware = ["aigov.web.middleware.request_headers", "django.middleware.csrf.CsrfViewMiddleware"]
+    with override_settings(MIDDLEWARE=middleware):
+        answer = Client(enforce_csrf_checks=True).post("/outside/403")
+    assert answer.status_code == 403
+    assert_leads_back(answer)
+    assert "Your form was not sent" in answer.content.decode()
+
+
+def assert_leads_back(answer: Any) -> None:
+    """It is a page in our style, within the content policy, from which people find the way."""
+    page = answer.content.decode()
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert static("aigov/problem.css") in page
+    assert f'href="{reverse("admin:index")}"' in page
+    assert "<style" not in page and "style=" not in page
