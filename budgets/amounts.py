@@ -37,15 +37,24 @@ def parse_amount(text: str, *, point: str, group: str) -> Decimal:
     Raises:
         ValueError: it says none.
     """
-    bare = text.translate(_IGNORED)
+    bare = _bare(text)
     grouped = rf"[0-9]{{1,3}}({re.escape(group)}[0-9]{{3}})+({re.escape(point)}[0-9]+)?"
     if re.fullmatch(grouped, bare):
         return Decimal(bare.replace(group, "").replace(point, "."))
-    if _TWO_READINGS.fullmatch(bare):
+    if has_two_readings(bare):
         raise ValueError(f"{text!r} is a thousandfold more to a reader of another language")
     if _PLAIN.fullmatch(bare):
         return Decimal(bare.replace(",", "."))
     raise ValueError(f"{text!r} is no amount")
+
+
+def has_two_readings(text: str) -> bool:
+    """Whether `text`, such as `1.234`, is a thousandfold more to a reader of another language."""
+    return _TWO_READINGS.fullmatch(_bare(text)) is not None
+
+
+def _bare(text: str) -> str:
+    return text.translate(_IGNORED)
 
 
 class CapField(forms.CharField):

@@ -2,7 +2,8 @@
 
 UTF-8, UTF-16 or Windows-1252; semicolons, commas or tabs between cells; with semicolons the decimal comma,
 otherwise the point; dates as 2026-11-22 or 22.11.2026, with or without a time, which is the organization's
-local time where it has no offset. The first line names the columns, in any order.
+local time where it has no offset. The first line names the columns, in any order. An amount such as `1.234`
+can be read in two ways and is refused, whatever stands between the cells.
 """
 
 import csv
@@ -18,7 +19,7 @@ from django.utils.translation import gettext as _
 from aigov.errors import BadRequest
 from aigov.money import EURO_MAX, NANO_PLACES
 from aigov.spreadsheets import csv_text, separator_in
-from budgets.amounts import parse_amount
+from budgets.amounts import has_two_readings, parse_amount
 from kpis.outcomes import EXTERNAL_ID_CHARACTERS_MAX, Told, is_possible
 
 FILE_BYTES_MAX = 1024 * 1024
@@ -119,9 +120,12 @@ def _read_row(cells: Mapping[str, str], *, comma: bool, time_zone: str) -> Told 
         return "occurred_at", _("“%(text)s” is no date that a lead or order can have.") % {
             "text": cells["occurred_at"][:40]
         }
-    value = _value(cells.get("value_eur", ""), comma=comma)
+    amount = cells.get("value_eur", "")
+    if has_two_readings(amount):
+        return "value_eur", _("“%(text)s” can be read in two ways.") % {"text": amount[:40]}
+    value = _value(amount, comma=comma)
     if value is None:
-        return "value_eur", _("“%(text)s” is no amount in euro.") % {"text": cells["value_eur"][:40]}
+        return "value_eur", _("“%(text)s” is no amount in euro.") % {"text": amount[:40]}
     return Told(kind, cells["external_id"], occurred_at, value)
 
 

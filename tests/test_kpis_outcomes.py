@@ -18,7 +18,7 @@ from aigov.errors import AuthenticationFailed, BadRequest
 from aigov.organizations.models import AuditEntry, Mail, Member, Organization, User
 from aigov.web.webhook_signature import signature
 from kpis import digests
-from kpis.csv_import import ROWS_MAX, decoded, read_table
+from kpis.csv_import import ROWS_MAX, Mistake, decoded, read_table
 from kpis.hooks import hook_of_message, make_hook, revoke_hook
 from kpis.models import DigestSubscription, HookDelivery, Outcome, OutcomeHook, Rhythm
 from kpis.outcomes import Told
@@ -184,6 +184,15 @@ def test_what_cannot_be_read_is_named_by_its_line(row: str, column: str) -> None
     table = read_table(text, time_zone="Europe/Berlin")
     assert [(mistake.line, mistake.column) for mistake in table.mistakes] == [(3, column)]
     assert [outcome.external_id for outcome in table.outcomes] == ["ok", "fine"]
+
+
+@pytest.mark.parametrize("amount", ["1.234", "1,234", "12.000 €"])
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_an_amount_that_can_be_read_in_two_ways_is_refused(separator: str, amount: str) -> None:
+    lines = "kind;date;id;value\norder;2025-11-22;{};{}\n".replace(";", separator)
+    (mistake,) = read_table(lines.format("O-1", amount), time_zone="UTC").mistakes
+    assert mistake == Mistake(2, "value_eur", f"“{amount}” can be read in two ways.")
+    assert read_table(lines.format("O-1", "1234"), time_zone="UTC").mistakes == ()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
