@@ -22,6 +22,7 @@ from budgets import ledger
 from budgets.accounts import set_month_cap
 from budgets.models import BudgetAccount, CostRecord, FxRate, Hold
 from providers.models import Price
+from routing.models import Decision
 from tests.admin_world import (
     LEAD,
     add_page,
@@ -33,6 +34,7 @@ from tests.admin_world import (
     list_page,
 )
 from tests.conftest import Server, month_account
+from tests.dashboards_world import write_history
 from tests.ledger_world import charge_of, reserve
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -159,6 +161,22 @@ def test_no_page_of_the_budgets_runs_over_its_side(crowded: Organization, server
                 page.set_viewport_size({"width": width, "height": 900})
                 page.goto(address)
                 assert page.evaluate(OVERFLOW) is False, (address, width)
+    assert faults == []
+
+
+def test_a_list_of_many_pages_fits_a_telephone(organization: Organization, server: Server) -> None:
+    write_history(organization, days=25, calls_a_day=40)
+    email, password = new_person("finance", organization)
+    faults: list[str] = []
+    with browser(server, faults) as page:
+        log_in(page, email, password)
+        page.set_viewport_size({"width": 400, "height": 900})
+        page.set_extra_http_headers({"Accept-Language": "de"})
+        for model in (CostRecord, Decision):
+            page.goto(f"{list_page(model)}?p=9")
+            expect(page.get_by_role("link", name="8", exact=True)).to_be_visible()
+            expect(page.locator(".list-downloads")).to_be_visible()
+            assert page.evaluate(OVERFLOW) is False, model
     assert faults == []
 
 
