@@ -17,7 +17,7 @@ import pytest
 from django.contrib.auth import authenticate
 
 from aigov import clock
-from aigov.demo import cast, corpus, figures, season
+from aigov.demo import cast, corpus, figures, reported, season
 from aigov.demo.corpus import Job
 from aigov.demo.prices import load_prices
 from aigov.demo.traffic import Answer
@@ -26,6 +26,7 @@ from aigov.organizations.models import ApiKey, Organization, User
 from aigov.processes import SOURCE_FOLDER
 from budgets.models import BudgetAccount, CostRecord
 from kpis import queries
+from kpis.models import Outcome
 from kpis.periods import Period
 
 DEMO_WAIT_S = 240
@@ -141,8 +142,23 @@ def test_the_season_is_believable_marked_and_balanced(organization: Organization
     assert all(account.spent_eur < 1000 for account in spent)
     assert 1.5 < (found.savings_factor or 0) < 10
     assert found.business.outcomes.leads > found.business.outcomes.orders > 50
+    outcomes = Outcome.objects.filter(organization=organization)
+    for kind in ("lead", "order"):
+        reported_ids = set(outcomes.filter(kind=kind).values_list("external_id", flat=True))
+        named_ids = set(records.values_list(f"metadata__{kind}_id", flat=True)) - {None}
+        assert len(named_ids) > 20
+        assert named_ids <= reported_ids
     for share in (found.requests.availability_without_fallback, found.requests.escalation_rate):
         assert 0 < (share or 0) < 1
+
+
+def test_what_the_traffic_names_is_reported(organization: Organization) -> None:
+    jobs = corpus.jobs(200, run=1)
+    reported.report_named(organization=organization, jobs=jobs, acting="the tests")
+    named = {job.body["metadata"].get(f"{kind}_id") for job in jobs for kind in ("lead", "order")} - {None}
+    outcomes = Outcome.objects.filter(organization=organization)
+    assert set(outcomes.values_list("external_id", flat=True)) == named
+    assert all(outcome.value_eur > 0 for outcome in outcomes.filter(kind="order"))
 
 
 def _last_days(organization: Organization, days: int) -> Period:

@@ -7,7 +7,7 @@ provider is down, and some leads become orders.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +22,7 @@ from aigov.demo.prices import Cost, Prices
 from aigov.money import ZERO
 from aigov.organizations.models import Organization
 from budgets.models import CostRecord
-from kpis.outcomes import OUTCOMES_MAX, Told, record_outcomes
+from kpis.outcomes import Told, record_table
 from providers.circuit_history import record_turns
 from providers.models import CircuitTurn
 from providers.types import Tier, Usage
@@ -42,6 +42,8 @@ OUTAGE_HOURS = (14, 16)
 #: The part of calls to the provider that is down that its open circuit spares, and for how long it opens.
 RESTS_SHARE = 0.7
 REST_S, TRIAL_S = 60, 20
+#: For how long after an order its contract is worked on.
+REVIEW = timedelta(days=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class Season:
     dice: random.Random = field(default_factory=lambda: random.Random(SEED))
     records: list[CostRecord] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
-    outcomes: list[Told] = field(default_factory=list)
-    leads: int = 0
+    new_leads: list[Told] = field(default_factory=list)
+    orders: list[Told] = field(default_factory=list)
 
 
 def play_season(*, organization: Organization, prices: Prices, acting: str) -> int:
@@ -89,8 +91,7 @@ def play_season(*, organization: Organization, prices: Prices, acting: str) -> i
     for days_ago in range(DAYS, 0, -1):
         _play_day(season, today - timedelta(days=days_ago), days_ago)
     write_past(organization=organization, records=season.records, decisions=season.decisions)
-    for batch in _batches(season.outcomes):
-        record_outcomes(organization=organization, outcomes=batch, acting=acting)
+    record_table(organization=organization, outcomes=[*season.new_leads, *season.orders], acting=acting)
     record_turns(_outage(season, today - timedelta(days=OUTAGE_DAYS_AGO)))
     return len(season.decisions)
 
@@ -280,23 +281,28 @@ def _price(season: Season, tier: Tier, usage: Usage) -> Cost:
 
 
 def _named(season: Season, work: Work, at: datetime) -> dict[str, str]:
-    """The lead that the request is for: a new one is classified, and some that are known are written to."""
+    """What the request is for: a new lead is classified, some that are known are written to, and contracts
+    are reviewed for leads that have ordered.
+    """
     dice = season.dice
     if work.use_case == "lead_classification":
-        season.leads += 1
-        lead = f"L-{season.leads:05d}"
-        season.outcomes.append(Told("lead", lead, at, Decimal(0)))
+        number = f"{len(season.new_leads) + 1:05d}"
+        lead = f"L-{number}"
+        season.new_leads.append(Told("lead", lead, at, Decimal(0)))
         ordered_at = at + timedelta(days=dice.randint(1, 9))
         if dice.random() < 0.11 and ordered_at < clock.now():
-            value = Decimal(round(dice.lognormvariate(7.2, 0.8), 2)).quantize(Decimal("0.01"))
-            season.outcomes.append(Told("order", f"O-{season.leads:05d}", ordered_at, value))
+            season.orders.append(Told("order", f"O-{number}", ordered_at, order_value(dice)))
         return {"lead_id": lead}
-    if work.use_case in ("reply_draft", "contract_review") and season.leads and dice.random() < 0.5:
-        number = max(season.leads - dice.randint(0, 60), 1)
-        return {"lead_id": f"L-{number:05d}", "order_id": f"O-{number:05d}"}
+    if work.use_case == "reply_draft" and season.new_leads and dice.random() < 0.5:
+        return {"lead_id": dice.choice(season.new_leads[-60:]).external_id}
+    if work.use_case == "contract_review":
+        placed = [order for order in season.orders if timedelta() < at - order.occurred_at < REVIEW]
+        if placed and dice.random() < 0.5:
+            order_id = dice.choice(placed).external_id
+            return {"lead_id": order_id.replace("O", "L"), "order_id": order_id}
     return {}
 
 
-def _batches(outcomes: Sequence[Told]) -> Iterator[Sequence[Told]]:
-    for start in range(0, len(outcomes), OUTCOMES_MAX):
-        yield outcomes[start : start + OUTCOMES_MAX]
+def order_value(dice: random.Random) -> Decimal:
+    """Mostly some hundred euro to a few thousand."""
+    return Decimal(dice.lognormvariate(7.2, 0.8)).quantize(Decimal("0.01"))

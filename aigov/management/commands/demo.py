@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
 from aigov import service
-from aigov.demo import billed, cast, corpus, figures, season, traffic
+from aigov.demo import billed, cast, corpus, figures, reported, season, traffic
 from aigov.demo.cast import Cast
 from aigov.demo.prices import load_prices
 from aigov.organizations.models import Organization
@@ -48,6 +48,11 @@ class Command(BaseCommand):
             connections.close_all()
         answers = asyncio.run(self._play(players, address, count))
         try:
+            reported.report_named(
+                organization=Organization.objects.get(pk=players.organization_id),
+                jobs=[answer.job for answer in answers if answer.answered],
+                acting=cast.ACTING,
+            )
             billed.read_bills()
         finally:
             connections.close_all()
