@@ -13,6 +13,8 @@ from functools import partial
 from html import unescape
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import label_for_field, lookup_field
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
@@ -47,6 +49,13 @@ class Rows(ChangeList):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.title = capfirst(str(self.opts.verbose_name_plural))
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        """Leads back to the list, without what was asked, where that is no filter of it."""
+        try:
+            return super().get_filters(request)
+        except DisallowedModelAdminLookup as refusal:
+            raise IncorrectLookupParameters from refusal
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
