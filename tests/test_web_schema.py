@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.templatetags.static import static
+from django.test import Client
 from django.urls import path
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
@@ -58,3 +60,9 @@ def test_the_whole_schema_is_valid_and_has_every_face() -> None:
         assert {"application/json", "text/event-stream"} <= set(operation["responses"]["200"]["content"])
         assert "messages" in shapes[shape]["required"] and shapes[shape]["additionalProperties"] is False
     assert {"/v1/models", "/v1/models/{model}"} <= set(paths)
+
+
+def test_the_page_of_the_api_keeps_to_the_content_policy() -> None:
+    page = Client().get("/api/docs/").content.decode()
+    assert static("aigov/api-docs.css") in page
+    assert "<style" not in page and "<script>" not in page
