@@ -121,6 +121,33 @@ def test_every_page_is_drawn_within_its_screen_and_without_a_complaint(
     assert faults == []
 
 
+CURRENT_PAGE_SHOWS = """() => {
+    const {left, right} = document.querySelector(".pages [aria-current]").getBoundingClientRect()
+    return left >= 0 && right <= innerWidth
+}"""
+IS_ON_ONE_LINE = """() => {
+    const value = document.querySelector(".card .value")
+    value.className = "value is-longer"
+    value.textContent = "12.345.678.901,23\\u00a0€"
+    const {height} = value.getBoundingClientRect()
+    return height < 2 * parseFloat(getComputedStyle(value).fontSize)
+}"""
+
+
+def test_a_narrow_screen_shows_the_current_page_and_whole_numbers(
+    viewer: Viewer, open_page: Callable[..., Page], faults: list[str]
+) -> None:
+    page = open_page("de")
+    page.set_viewport_size({"width": 400, "height": 850})
+    for address in PAGE_ADDRESSES:
+        page.goto(f"{address}?organization={viewer.busy.pk}")
+        drawn(page)
+        assert page.evaluate(CURRENT_PAGE_SHOWS), address
+    page.goto(f"{PAGE_ADDRESSES[0]}?organization={viewer.busy.pk}")
+    assert page.evaluate(IS_ON_ONE_LINE)
+    assert faults == []
+
+
 def go(page: Page, address: str, language: str) -> None:
     response = page.goto(address)
     assert response is not None and response.status == 200, address

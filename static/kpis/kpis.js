@@ -118,12 +118,20 @@
         for (const open of document.querySelectorAll("details.choices[open]")) if (whether(open)) open.open = false;
     }
 
+    // On narrow screens the pages are a row that is wider than the screen.
+    function showCurrentPage() {
+        const pages = document.querySelector(".pages");
+        const current = pages?.querySelector("[aria-current]");
+        if (current) pages.scrollLeft = current.offsetLeft - (pages.clientWidth - current.offsetWidth) / 2;
+    }
+
     // What the browser kept from before a step back is shown as it is.
     window.addEventListener("pageshow", () => {
         for (const field of document.querySelectorAll("form.filters :disabled")) field.disabled = false;
     });
 
     for (const element of document.querySelectorAll(".needs-script")) element.hidden = false;
+    showCurrentPage();
     listen();
     drawInTurn();
     dark.addEventListener("change", drawAll);
