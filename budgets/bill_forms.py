@@ -42,6 +42,7 @@ from budgets.bills import (
     waiting_file,
 )
 from budgets.differences import Share, accept_difference, choices_of, post_difference
+from budgets.doubts import doubts
 from providers.billing import can_read
 from providers.errors import ProviderError
 from providers.models import ProviderName
@@ -285,6 +286,8 @@ def post_page(request: HttpRequest, month: str, provider: str) -> HttpResponse:
                 month=first, provider=provider, acting=person(request), **form.cleaned_data
             )
             messages.success(request, _asked_words(len(asked)))
+            for doubt in (doubt for one in asked for doubt in doubts(one)):
+                messages.warning(request, doubt)
             return redirect(address_of(first, provider))
     except GatewayError as refusal:
         messages.error(request, refusal.message)

@@ -397,7 +397,7 @@ def test_after_some_were_approved_the_rest_is_borne_by_the_others(
                 reject(request_id=request.pk, acting=person("operator"), reason="not ours")
         if len(borne) < len(difference):
             with pytest.raises(BadRequest, match="can only be posted for all"):
-                choices_of(month, "openai", "gpt-4o")[""]
+                post_difference(month=month, provider="openai", model="gpt-4o", reason="r", acting=operator)
     assert borne == difference
     assert abs(of_openai(month).open_usd) < Decimal("1e-8")
 
