@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from aigov import clock, database
 from aigov.errors import BadRequest, BudgetUnavailable
-from aigov.money import EURO_MAX, NANO_EURO, cap_text
+from aigov.money import EURO_MAX, NANO_EURO, cap_text, exact_euro_for_people
 from aigov.organizations.audit import Acting, write_audit_entry
 from aigov.organizations.models import Organization
 from aigov.registry.effective import Settings
@@ -188,5 +188,7 @@ def check_cap(cap_eur: Decimal, *, param: str = "cap_eur") -> None:
     """
     if not cap_eur.is_finite() or not 0 <= cap_eur <= EURO_MAX or cap_eur != cap_eur.quantize(NANO_EURO):
         raise BadRequest(
-            _("A cap is an amount in euro of 0 or more, with at most nine decimal places."), param=param
+            _("An amount in euro is 0 or more, at most %(max)s, and has at most nine decimal places.")
+            % {"max": exact_euro_for_people(EURO_MAX)},
+            param=param,
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
@@ -47,6 +47,7 @@ from budgets.admin_requests import ApprovalRequestAdmin as ApprovalRequestAdmin
 from budgets.amounts import CapField
 from budgets.approvals import ask, said_asked
 from budgets.corrections import net_cost
+from budgets.doubts import doubts
 from budgets.ecb import FILE_BYTES_MAX, PLACES, SOURCE, DayRate, append_rates, read_file
 from budgets.models import LATE_ANSWER, ApprovalRequest, CostRecord, FxRate, Hold, RequestKind, RequestState
 
@@ -278,6 +279,8 @@ class CostRecordAdmin(TenantAdmin):
                 reason=given["reason"],
                 acting=person(request),
             )
+            for doubt in doubts(asked):
+                messages.warning(request, doubt)
             return said_asked(asked)
 
         return form_page(

@@ -47,7 +47,9 @@ from aigov.organizations.tenant_admin import (
 )
 from budgets.admin_months import MonthFilter, month_text
 from budgets.approvals import ask, said_asked
-from budgets.closing import checklist, close_month, is_over
+from budgets.bill_pages import VIEW as VIEW_BILLS
+from budgets.bill_pages import address_of as bills_of
+from budgets.closing import Check, checklist, close_month, is_over
 from budgets.models import (
     AccountingMonth,
     ApprovalRequest,
@@ -218,11 +220,28 @@ class AccountingMonthAdmin(TenantAdmin):
                 (
                     ("is-met", met, "check_circle", point.text)
                     if point.is_met
-                    else ("is-unmet", unmet, "radio_button_unchecked", two_lines(point.text, point.todo))
+                    else ("is-unmet", unmet, "radio_button_unchecked", self._to_do(month, point))
                     for point in points
                 ),
             ),
         )
+
+    def _to_do(self, month: Any, point: Check) -> SafeString:
+        """What is to be done, with the way there for whoever may go it."""
+        if point.name != "bills" or not month.looked_at_by.has_perm(VIEW_BILLS):
+            return two_lines(point.text, point.todo)
+        link = format_html(
+            '{} <a class="text-link" href="{}">{}</a>',
+            *(point.todo, bills_of(month.month), _("To the reconciliation")),
+        )
+        return two_lines(point.text, link)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Knows who looks at it."""
+        month = super().get_object(request, object_id, from_field)
+        if month is not None:
+            month.looked_at_by = person(request)
+        return month
 
     @admin.display(description=gettext_lazy("history"))
     def history(self, month: AccountingMonth) -> SafeString | str:

@@ -44,6 +44,7 @@ from budgets.admin_months import MonthFilter, month_text
 from budgets.amounts import CapField
 from budgets.approvals import ask, deciders, is_open, may_decide, months_ahead, said_asked, waiting_for
 from budgets.daily import day_costs
+from budgets.doubts import doubts
 from budgets.forecast import WEEKS_MAX, forecast
 from budgets.models import ApprovalRequest, BudgetAccount, RequestKind, RequestState, Scope
 from budgets.request_words import change_words, title
@@ -105,7 +106,16 @@ class ApprovalRequestAdmin(TenantAdmin):
     sortable_by = ()
     actions_detail = ("approve", "reject", "withdraw")
     readonly_fields = (
-        *("what_now", "what_exact", "change_asked", "figures", "reason_shown", "asked_by", "asked_exact"),
+        *(
+            "what_now",
+            "doubts_shown",
+            "what_exact",
+            "change_asked",
+            "figures",
+            "reason_shown",
+            "asked_by",
+            "asked_exact",
+        ),
         *("expires_exact", "state_shown", "decided", "decision_reason"),
     )
 
@@ -113,9 +123,13 @@ class ApprovalRequestAdmin(TenantAdmin):
         if obj is None:
             return [(None, {"fields": ("organization", "when", "cap", "reason")})]
         asked = (("asked_by", "asked_exact"), "expires_exact")
+        doubted = ("doubts_shown",) if is_open(obj) and doubts(obj) else ()
         decision = (("state_shown", "decided"), "decision_reason")
         return [
-            (None, {"fields": ("what_now", "what_exact", "change_asked", "figures", "reason_shown")}),
+            (
+                None,
+                {"fields": ("what_now", *doubted, "what_exact", "change_asked", "figures", "reason_shown")},
+            ),
             (_("Asked"), {"fields": asked}),
             *([] if is_open(obj) else [(_("Decision"), {"fields": decision})]),
         ]
@@ -160,6 +174,10 @@ class ApprovalRequestAdmin(TenantAdmin):
     @admin.display(description=gettext_lazy("reason"))
     def reason_short(self, asked: ApprovalRequest) -> str:
         return long_text(asked.reason)
+
+    @admin.display(description=gettext_lazy("warning"))
+    def doubts_shown(self, asked: ApprovalRequest) -> str:
+        return " ".join(doubts(asked))
 
     @admin.display(description=gettext_lazy("reason"))
     def reason_shown(self, asked: ApprovalRequest) -> str:
@@ -309,7 +327,7 @@ def _in_words(asked: ApprovalRequest) -> dict[str, str]:
 def _note(asked: Any) -> str:
     """What one should know to decide."""
     said = _("%(who)s asks: %(reason)s") % {"who": asked.asked_by, "reason": asked.reason}
-    return " · ".join(filter(None, (change_words(asked), _figures(asked), said)))
+    return " · ".join(filter(None, (*doubts(asked), change_words(asked), _figures(asked), said)))
 
 
 def _figures(asked: Any) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.formats import get_format, number_format
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from aigov.errors import BadRequest
@@ -24,6 +25,7 @@ CHARACTERS_MAX = 40
 _PLAIN = re.compile(r"\d+([.,]\d+)?", re.ASCII)
 #: A thousand to some, and one euro to others; nobody means a cap of one euro and no tenths of a cent.
 _TWO_READINGS = re.compile(r"[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
+_NEGATIVE = re.compile(r"[-\N{MINUS SIGN}]\d", re.ASCII)
 _IGNORED = str.maketrans("", "", " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}€")
 
 
@@ -58,13 +60,15 @@ def _bare(text: str) -> str:
 
 
 class CapField(forms.CharField):
-    """A cap in euro; cleans to a `Decimal` that the ledger can hold, or None where it may be left empty."""
+    """An amount in euro of 0 or more, such as a cap; cleans to a `Decimal` that the ledger can hold, or None
+    where it may be left empty.
+    """
 
     widget = UnfoldAdminTextInputWidget
 
     def __init__(self, *, label: Any = None, **kwargs: Any) -> None:
         super().__init__(
-            label=label or _("Cap"),
+            label=label or gettext_lazy("Cap"),
             max_length=CHARACTERS_MAX,
             widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
             **kwargs,
@@ -83,11 +87,20 @@ class CapField(forms.CharField):
             )
             check_cap(amount)
         except ValueError:
-            example = number_format("1200.50", use_l10n=True)
-            raise ValidationError(
-                _("Please write an amount in euro that can be read in one way only, such as %(example)s."),
-                params={"example": example},
-            ) from None
+            raise ValidationError(_why_not(text)) from None
         except BadRequest as refusal:
             raise ValidationError(refusal.message) from None
         return amount
+
+
+def _why_not(text: str) -> str:
+    """Why `text` cannot be read as an amount, for whoever has typed it."""
+    bare = text.translate(_IGNORED)
+    told = {"text": text, "example": number_format("1200.50", use_l10n=True)}
+    if _TWO_READINGS.fullmatch(bare):
+        return (
+            _("Please write an amount in euro that can be read in one way only, such as %(example)s.") % told
+        )
+    if _NEGATIVE.match(bare):
+        return _("The amount must not be negative.")
+    return _("“%(text)s” is no amount. Please write one in euro, such as %(example)s.") % told

@@ -1,6 +1,6 @@
 """What can be done on the pages of the providers' bills: read, import, post, accept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminFileFieldWidget,
+    UnfoldAdminRadioSelectWidget,
     UnfoldBooleanWidget,
 )
 
@@ -40,7 +41,8 @@ from budgets.bills import (
     keep_file,
     waiting_file,
 )
-from budgets.differences import accept_difference, post_difference, shares_of
+from budgets.differences import Share, accept_difference, choices_of, post_difference
+from budgets.doubts import doubts
 from providers.billing import can_read
 from providers.errors import ProviderError
 from providers.models import ProviderName
@@ -247,18 +249,45 @@ def accept_page(request: HttpRequest, month: str, provider: str) -> HttpResponse
     )
 
 
+class PostForm(forms.Form):
+    """Which difference is posted: a model's own, or that of all models in one sum (empty)."""
+
+    model = forms.ChoiceField(
+        label=gettext_lazy("Which difference"),
+        required=False,
+        widget=UnfoldAdminRadioSelectWidget,
+        help_text=gettext_lazy(
+            "Posted for all models in one sum, the provider's month agrees, but each model goes on differing."
+        ),
+    )
+    reason = reason_field()
+
+    def __init__(self, *args: Any, shares: Mapping[str, Sequence[Share]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        models = [model for model in shares if model]
+        fields: dict[str, Any] = self.fields
+        fields["model"].choices = [(model, _posted_words(model)) for model in shares]
+        self.initial["model"] = models[0] if len(models) == 1 or "" not in shares else ""
+
+
+def _posted_words(model: str) -> str:
+    return _("%(model)s alone") % {"model": model} if model else _("All models in one sum")
+
+
 def post_page(request: HttpRequest, month: str, provider: str) -> HttpResponse:
     """Shows what each organization would bear of the difference, and asks for the corrections."""
     check(request, CHANGE)
     first, label = month_in(month), _label(provider)
-    form = ReasonForm(request.POST) if request.method == "POST" else ReasonForm()
     try:
-        shares = shares_of(first, provider)
+        shares = choices_of(first, provider)
+        form = PostForm(request.POST if request.method == "POST" else None, shares=shares)
         if request.method == "POST" and form.is_valid():
             asked = post_difference(
-                month=first, provider=provider, reason=form.cleaned_data["reason"], acting=person(request)
+                month=first, provider=provider, acting=person(request), **form.cleaned_data
             )
             messages.success(request, _asked_words(len(asked)))
+            for doubt in (doubt for one in asked for doubt in doubts(one)):
+                messages.warning(request, doubt)
             return redirect(address_of(first, provider))
     except GatewayError as refusal:
         messages.error(request, refusal.message)
@@ -268,7 +297,11 @@ def post_page(request: HttpRequest, month: str, provider: str) -> HttpResponse:
         "post.html",
         _("Post the difference of %(provider)s, %(month)s") % {"provider": label, "month": month_text(first)},
         page_form=form,
-        shares=[(one.organization, exact_euro_for_people(one.amount_eur)) for one in shares],
+        shares=[
+            (_posted_words(model), one.organization, exact_euro_for_people(one.amount_eur))
+            for model, borne in shares.items()
+            for one in borne
+        ],
         back=address_of(first, provider),
     )
 

@@ -119,7 +119,9 @@ def _books_balance(organization: Organization, month: date) -> Check:
 
 def _bills_agree(month: date) -> Check:
     """The bills are the whole company's, and may be long in coming: who closes without them says why."""
-    todo = _("Please see to the reconciliation first, or give a reason for closing without it.")
+    todo = _(
+        "The reconciliation comes first; your operators see to it. Or give a reason for closing without it."
+    )
     agree = is_reconciled(month)
     return Check("bills", _("The providers' bills agree with the ledger."), agree, todo, can_be_left=True)
 

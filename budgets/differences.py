@@ -67,13 +67,24 @@ def post_difference(
     ]
 
 
-def shares_of(month: date, provider: str, model: str = "") -> list[Share]:
-    """What each organization would bear of the difference, if it was posted.
+def choices_of(month: date, provider: str) -> dict[str, list[Share]]:
+    """What each organization would bear of the difference of each model that differs, if that was posted
+    alone, and under "" of all models' in one sum. What cannot be posted so is left out.
 
     Raises:
-        BadRequest: as `post_difference`.
+        BadRequest: as `post_difference`, if nothing can be posted.
     """
-    return _shares(_settled(month, provider, "-"), model)
+    found = _settled(month, provider, "-")
+    differing = [model for model in found.models if model and not found.is_model_within(model)]
+    choices, refusals = {}, []
+    for model in (*differing, ""):
+        try:
+            choices[model] = _shares(found, model)
+        except BadRequest as refusal:
+            refusals.append(refusal)
+    if not choices:
+        raise refusals[-1]
+    return choices
 
 
 @transaction.atomic

@@ -47,6 +47,35 @@ def test_a_correction_is_asked_for_approved_and_posted(
     assert correct_page(correction) not in page, "it is a correction itself"
 
 
+def test_an_implausible_correction_is_doubted_before_both_people_and_not_refused(
+    organization: Organization, record: CostRecord
+) -> None:
+    asking, deciding = as_role("finance", organization), as_role("finance", organization)
+    given = {"true_cost": "99999999", "reason": "a slip of the pen"}
+    asked = text_of(asking.post(correct_page(record), given, follow=True))
+    request = ApprovalRequest.objects.get(corrects=record)
+    page = change_page(request)
+    for shown in (
+        asked,
+        *(text_of(deciding.get(at)) for at in (page, page.replace("/change/", "/approve/"))),
+    ):
+        assert "more than 10 times the" in shown
+        assert "more than the cap of" in shown
+    approve(request_id=request.pk, acting=person("finance", organization))
+    assert net_cost(record) == Decimal(99_999_999)
+
+
+@pytest.mark.parametrize("true_cost", ["5", "0.1"])
+def test_a_plausible_correction_is_not_doubted(
+    organization: Organization, record: CostRecord, true_cost: str
+) -> None:
+    client = as_role("finance", organization)
+    given = {"true_cost": true_cost, "reason": "as billed"}  # ten times what was held, and not more
+    assert "look twice" not in text_of(client.post(correct_page(record), given, follow=True))
+    request = ApprovalRequest.objects.get(corrects=record)
+    assert "look twice" not in text_of(client.get(change_page(request)))
+
+
 def test_one_charge_is_not_corrected_twice_by_the_same_difference(
     organization: Organization, record: CostRecord
 ) -> None:

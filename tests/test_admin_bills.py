@@ -19,7 +19,9 @@ from django.utils.translation import override
 
 from aigov import clock
 from aigov.organizations.models import Member, Organization, Role, User
+from budgets.approvals import approve
 from budgets.models import AcceptedDifference, ApprovalRequest, BillImport, BillLine
+from budgets.reconciliation import delta
 from tests.admin_world import as_role, errors_of, logged_in, person, text_of
 from tests.bills_world import Maker, add_to_bill, bill, call_at, charge, noon, own_month
 from tests.conftest import Sandbox
@@ -237,6 +239,35 @@ def test_a_difference_is_posted_for_a_second_person_to_approve(
         "wait for a second person" in text_of(again)
         and ApprovalRequest.objects.filter(month=month).count() == 1
     )
+
+
+def test_the_model_that_differs_is_chosen_and_agrees_once_it_is_posted(
+    organization: Organization, month: date, operator: Client
+) -> None:
+    charge([call_at(organization, noon(month)), call_at(organization, noon(month), model="gpt-4o-mini")])
+    mini = delta(month, "openai").models["gpt-4o-mini"].ledger_usd  # type: ignore[union-attr]
+    bill("openai", month, {"gpt-4o": "0.2", "gpt-4o-mini": str(mini)})
+    address = reverse("reconciliation-post", args=[f"{month:%Y-%m}", "openai"])
+    field = operator.get(address).context["page_form"]["model"]
+    assert (field.initial, [value for value, _words in field.field.choices]) == ("gpt-4o", ["gpt-4o", ""])
+    assert "model" in errors_of(operator.post(address, {"model": "gpt-4o-mini", "reason": "as billed"}))
+    operator.post(address, {"model": "gpt-4o", "reason": "as billed"})
+    [request] = ApprovalRequest.objects.filter(organization=organization)
+    approve(request_id=request.pk, acting=person("operator"))
+    found = delta(month, "openai")
+    assert found is not None and found.state == "reconciled"
+    assert set(found.models) == {"gpt-4o", "gpt-4o-mini"} and all(map(found.is_model_within, found.models))
+
+
+def test_where_several_models_differ_nothing_is_chosen_for_one(
+    organization: Organization, month: date, operator: Client
+) -> None:
+    charge([call_at(organization, noon(month)), call_at(organization, noon(month), model="gpt-4o-mini")])
+    bill("openai", month, {"gpt-4o": "0.2", "gpt-4o-mini": "1"})
+    address = reverse("reconciliation-post", args=[f"{month:%Y-%m}", "openai"])
+    page = operator.get(address)
+    assert page.context["page_form"]["model"].initial == ""
+    assert text_of(page).count("gpt-4o-mini alone") == 2  # in the table, and to choose
 
 
 def test_a_month_of_which_nothing_is_known(month: date, operator: Client) -> None:

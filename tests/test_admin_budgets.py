@@ -75,10 +75,10 @@ def test_the_audit_trail_says_who_from_to_and_why(organization: Organization) ->
         ({"cap": "600", "reason": "  "}, "reason", "Please give a reason for the change."),
         ({"cap": "", "reason": "x"}, "cap", "This field is required."),
         ({"cap": "lots", "reason": "x"}, "cap", "such as 1200.50."),
-        ({"cap": "-1", "reason": "x"}, "cap", "such as 1200.50."),
+        ({"cap": "-1", "reason": "x"}, "cap", "The amount must not be negative."),
         ({"cap": "1,2,3", "reason": "x"}, "cap", "such as 1200.50."),
-        ({"cap": f"{EURO_MAX + 1}", "reason": "x"}, "cap", "A cap is an amount in euro"),
-        ({"cap": "0.0000000001", "reason": "x"}, "cap", "A cap is an amount in euro"),
+        ({"cap": f"{EURO_MAX + 1}", "reason": "x"}, "cap", "An amount in euro is 0 or more, at most"),
+        ({"cap": "0.0000000001", "reason": "x"}, "cap", "An amount in euro is 0 or more, at most"),
     ],
 )
 def test_what_is_wrong_stands_at_its_field(
@@ -265,7 +265,11 @@ def test_the_list_asks_for_a_reason(reason: str, organization: Organization) -> 
 
 @pytest.mark.parametrize(
     ("typed", "error"),
-    [("lots", "such as 1200.50."), ("", "This field is required."), ("-1", "such as 1200.50.")],
+    [
+        ("lots", "such as 1200.50."),
+        ("", "This field is required."),
+        ("-1", "must not be negative."),
+    ],
 )
 def test_a_refused_cap_names_its_row_and_nothing_is_saved(
     typed: str, error: str, make_organization: Make

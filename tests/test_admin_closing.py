@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.urls import reverse
 
 from aigov import database, snapshots
 from aigov.organizations.models import Organization
@@ -17,6 +18,7 @@ from budgets.accounts import open_month
 from budgets.closing import close_month, is_closed
 from budgets.models import AccountingMonth, BudgetAccount, CostRecord, MonthClose
 from tests.admin_world import as_role, change_page, last_audit_entry, list_page, logged_in, person, text_of
+from tests.bills_world import bill, call_at, charge, noon, own_month
 from tests.ledger_world import charge_of, last_month, reserve, settle, this_month
 
 
@@ -103,6 +105,18 @@ def test_a_refused_close_says_what_is_to_be_done(organization: Organization) -> 
     refused = words(client.post(close_page(month), {"reason": ""}))
     assert "cannot be closed yet. 1 call is still in flight." in refused
     with_ledger(lambda: ledger.void(hold_id=hold_id))
+
+
+def test_the_way_to_the_reconciliation_is_shown_to_whoever_may_go_it(
+    organization: Organization,
+) -> None:
+    month = month_of(organization, own_month())
+    charge([call_at(organization, noon(month.month))])
+    bill("openai", month.month, {"gpt-4o": "0.2"})
+    way = f'href="{reverse("reconciliation")}?month={month.month:%Y-%m}"'
+    for role, is_shown in (("operator", True), ("finance", False)):
+        page = words(as_role(role, organization).get(change_page(month)))
+        assert (way in page, "your operators see to it" in page) == (is_shown, True)
 
 
 def test_a_month_that_goes_on_has_no_button(organization: Organization) -> None:

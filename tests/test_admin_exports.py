@@ -26,11 +26,13 @@ from aigov.organizations.create import create_organization
 from aigov.organizations.models import AuditEntry, Export, ExportState, Organization, User
 from aigov.organizations.tenant_admin import count
 from budgets import ledger
+from budgets.corrections import post_correction
 from budgets.models import BudgetAccount, CostRecord, Hold
 from kpis.models import DigestSubscription
 from routing.models import Decision
 from tests.admin_world import admins, as_role, fill, in_server, list_page, logged_in, person, text_of
 from tests.conftest import Server
+from tests.ledger_world import approved, this_month
 
 Ours = tuple[Organization, Mapping[type[Model], Model]]
 
@@ -99,6 +101,23 @@ def test_money_is_exact_and_a_number(ours: Ours) -> None:
     titles = [cell.value for cell in sheet[1]]
     cell = sheet.cell(sheet.max_row, titles.index("Cost") + 1)
     assert (cell.data_type, cell.value) == ("n", float(record.cost_eur))  # type: ignore[attr-defined]
+
+
+def test_what_others_wrote_is_whole_and_no_formula(make_organization: Callable[..., Organization]) -> None:
+    organization, written = make_organization(), '=HYPERLINK("http://evil") <img src=x> &lt; 2'
+    month, amount_eur = this_month(organization), Decimal("0.5")
+    request = approved(organization, "correction", month, amount_eur=amount_eur)
+    post_correction(
+        **{"organization": organization, "month": month, "amount_eur": amount_eur, "request": request},
+        **{"corrects": None, "reason": written, "acting": "the tests"},
+    )
+    client = as_role("finance", organization)
+    (line,) = lines_of(file_of(client, CostRecord))
+    assert line["Remark"] == f"'{written}"
+    sheet = openpyxl.load_workbook(BytesIO(file_of(client, CostRecord, "", "xlsx"))).active
+    titles = [cell.value for cell in sheet[1]]
+    cell = sheet.cell(2, titles.index("Remark") + 1)
+    assert (cell.data_type, cell.value) == ("s", written)
 
 
 def test_a_months_budget_as_the_list_says_it(ours: Ours) -> None:

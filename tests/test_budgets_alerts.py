@@ -68,9 +68,14 @@ def test_a_raised_cap_ends_it_and_a_lowered_one_opens_it_again_untold(make_organ
     cap(organization, "1000")
     evaluation.evaluate()
     assert thresholds(organization) == [(50, False), (80, False)]
-    cap(organization, "100")
+    first = alerts(organization, "threshold")[-1]
+    cap(organization, "105")
+    spend(organization, "5")
     evaluation.evaluate()
     assert thresholds(organization) == [(50, False), (80, True)]
+    again = alerts(organization, "threshold")[-1]
+    assert (again.pk, again.raised_at > first.raised_at) == (first.pk, True)
+    assert [Decimal(again.figures[name]) for name in ("spent_eur", "cap_eur")] == [Decimal(90), Decimal(105)]
     assert AlertDelivery.objects.filter(organization=organization).count() == 1
 
 

@@ -3,8 +3,9 @@
 from decimal import Decimal
 
 import pytest
+from django.core.exceptions import ValidationError
 
-from budgets.amounts import parse_amount
+from budgets.amounts import CapField, parse_amount
 
 ENGLISH = {"point": ".", "group": ","}
 GERMAN = {"point": ",", "group": "."}
@@ -44,3 +45,18 @@ def test_what_another_language_reads_a_thousandfold_is_refused(text: str, langua
 def test_what_is_no_amount_is_refused(text: str, language: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="is no amount"):
         parse_amount(text, **language)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("-5", "must not be negative"),
+        ("1e99", "“1e99” is no amount"),
+        ("NaN", "“NaN” is no amount"),
+        ("1.200", "read in one way only"),
+        ("0.0000000001", "An amount in euro is 0 or more, at most .* nine decimal places"),
+    ],
+)
+def test_a_refused_amount_is_told_why(text: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        CapField().clean(text)

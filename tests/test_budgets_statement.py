@@ -15,12 +15,15 @@ from django.urls import reverse
 from django.utils.translation import override
 from pypdf import PdfReader
 
+from aigov import clock
 from aigov.money import ZERO
 from aigov.organizations.changes import change_organization
 from aigov.organizations.create import create_organization
 from aigov.organizations.models import Organization
 from aigov.organizations.tenant_admin import euro, instant
+from budgets.accounts import open_month
 from budgets.closing import close_month, reopen_month
+from budgets.corrections import post_correction
 from budgets.models import LATE_ANSWER, BudgetAccount, CostRecord
 from budgets.statement import figures
 from budgets.statement.figures import Statement, statement
@@ -107,6 +110,24 @@ def test_corrections_late_entries_estimates_and_rates_are_named(busy: Organizati
 
 def account_sum(records: Any) -> Decimal:
     return sum((record.cost_eur for record in records), ZERO)
+
+
+def test_a_correction_after_the_month_counts_on_its_last_day_and_the_note_says_so(
+    organization: Organization,
+) -> None:
+    first, amount_eur = last_month(organization), Decimal("0.5")
+    open_month(organization=organization, month=first)
+    request = approved(organization, "correction", first, amount_eur=amount_eur)
+    post_correction(
+        **{"organization": organization, "month": first, "amount_eur": amount_eur, "request": request},
+        **{"corrects": None, "reason": REASON, "acting": "the tests"},
+    )
+    month = statement(BudgetAccount.objects.get(organization=organization, month=first, scope="organization"))
+    last = clock.next_month(first) - timedelta(days=1)
+    assert [tuple(day.of) for day in month.days] == [(last,)]
+    assert [entry.day for entry in month.corrections.listed] == [last]
+    (section,) = [section for section in sections_of(month) if section.title == "Corrections"]
+    assert section.note.endswith("those that were posted after the end of the month, on its last day.")
 
 
 def test_many_corrections_end_in_one_line(busy: Organization, monkeypatch: pytest.MonkeyPatch) -> None:

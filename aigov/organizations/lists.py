@@ -21,6 +21,7 @@ from django.db import models
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from django.utils.html import strip_tags
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst, slugify
 from django.utils.timezone import localtime
 
@@ -150,9 +151,16 @@ def _sorted_or_seen(page: "ModelAdmin[Any]", name: str, title: str, show: Any) -
 
 
 def seen(value: Any) -> str | None:
-    """The text that people see in a cell; None where it says that there is nothing."""
-    text = unescape(strip_tags(str(value).replace("</span><span", "</span> · <span"))).strip()
+    """The text that people see in a cell; None where it says that there is nothing.
+
+    Only our own HTML is without its tags in a file: what others wrote is whole, whatever it looks like.
+    """
+    text = (_without_tags(value) if isinstance(value, SafeString) else str(value)).strip()
     return None if text in ("", NOTHING) else text
+
+
+def _without_tags(html: str) -> str:
+    return unescape(strip_tags(html.replace("</span><span", "</span> · <span")))
 
 
 def _field(model: type[models.Model], path: str) -> Any:

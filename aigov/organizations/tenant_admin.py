@@ -412,7 +412,7 @@ def _show_at(form: forms.BaseForm, param: str, message: str) -> None:
 
 def reason_field(*, required: bool = True) -> forms.CharField:
     return forms.CharField(
-        label=_("Reason"),
+        label=_("Reason") if required else _("Reason (optional)"),
         required=required,
         max_length=REASON_CHARACTERS_MAX,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),

@@ -30,22 +30,26 @@ ORDER BY organization_id, kind, period, key
 ON CONFLICT DO NOTHING
 RETURNING id
 """
-_THERE = """
-EXISTS (
-    SELECT FROM jsonb_to_recordset(%(findings)s) AS found (
-        organization_id bigint, kind text, period text, key text, is_news boolean)
-    WHERE found.is_news AND found.kind = alert.kind AND found.period = alert.period AND found.key = alert.key
-      AND found.organization_id IS NOT DISTINCT FROM alert.organization_id
-)
+_FOUND = """
+jsonb_to_recordset(%(findings)s) AS found (
+    organization_id bigint, kind text, period text, key text, figures jsonb, is_news boolean)
+"""
+_SAME = """
+found.is_news AND found.kind = alert.kind AND found.period = alert.period AND found.key = alert.key
+AND found.organization_id IS NOT DISTINCT FROM alert.organization_id
 """
 # What was raised since the look began is not over because that look has not seen it.
 _RESOLVE = f"""
 UPDATE budget_alerts alert SET resolved_at = %(now)s
-WHERE resolved_at IS NULL AND kind = ANY(%(kinds)s) AND raised_at < %(looked_at)s AND NOT {_THERE}
+WHERE resolved_at IS NULL AND kind = ANY(%(kinds)s) AND raised_at < %(looked_at)s
+  AND NOT EXISTS (SELECT FROM {_FOUND} WHERE {_SAME})
 """
+# It tells of what is so now, and since when; nothing is sent a second time in its period.
 _REOPEN = f"""
-UPDATE budget_alerts alert SET resolved_at = NULL
-WHERE resolved_at IS NOT NULL AND kind = ANY(%(kinds)s) AND period = ANY(%(periods)s) AND {_THERE}
+UPDATE budget_alerts alert SET resolved_at = NULL, raised_at = %(now)s, figures = found.figures
+FROM {_FOUND}
+WHERE alert.resolved_at IS NOT NULL AND alert.kind = ANY(%(kinds)s) AND alert.period = ANY(%(periods)s)
+  AND {_SAME}
 """
 
 
@@ -70,7 +74,8 @@ def raise_alerts(findings: Iterable[Finding]) -> list[Alert]:
 
 
 def resolve_others(kinds: Sequence[AlertKind], findings: Sequence[Finding], *, looked_at: datetime) -> None:
-    """Notes that alerts of `kinds` are over which are not among `findings`, and opens again those which are.
+    """Notes that alerts of `kinds` are over which are not among `findings`, and opens again those which are,
+    with their present figures.
 
     Args:
         looked_at: when the look began that has found `findings`.

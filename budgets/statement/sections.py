@@ -149,7 +149,10 @@ def _corrections(statement: Statement) -> Section:
         ) % {"count": count(by_itself.records)}
         rows.append([None, said, by_itself.cost_eur])
         total += by_itself.cost_eur
-    note = _("They are part of the amounts above, on the day on which they were posted.")
+    note = _(
+        "They are part of the amounts above, on the day on which they were posted; those that were posted"
+        " after the end of the month, on its last day."
+    )
     return _entries(_("Corrections"), rows, total, note)
 
 
