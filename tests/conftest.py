@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 import uvicorn
 from django.test.utils import setup_databases
+from django.utils import translation
 
 from aigov import snapshots
 from aigov.organizations.create import create_organization
@@ -53,6 +54,13 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
         yield
         assert ledger.differences() == [], "the books do not balance after the tests"
+
+
+@pytest.fixture(autouse=True)
+def own_language() -> Iterator[None]:
+    """A page in German leaves its language to its thread; the next test begins anew."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_finance_lowers_a_cap_in_the_list_and_raises_it_again(
         cap.fill("lots")
         page.get_by_label("Reason").fill("approved")
         page.get_by_role("button", name="Save caps").click()
-        expect(page.get_by_text(f"{account}: Please write an amount in euro")).to_be_visible()
+        expect(page.get_by_text(f"{account}: “lots” is no amount")).to_be_visible()
         cap.fill("1,150.50")
         page.get_by_role("button", name="Save caps").click()
         expect(page.get_by_text(f"Saved: the cap of {account} is 1,150.50")).to_be_visible()
