@@ -35,9 +35,9 @@ _DAYS = Target(
     {_FROM}""",
     sums_table="cost_sums",
     levels=(
-        Level("day", "day", ("tier",)),
-        Level("month", "month", ("tier",)),
-        Level("kinds", "month", ("use_case", "provider", "model", "tier")),
+        Level("day", "day", ("tier",), of_all=True),
+        Level("month", "month", ("tier",), of_all=True),
+        Level("kinds", "month", ("use_case", "provider", "model", "tier"), of_all=True),
     ),
 )
 _USER_DAYS = Target(
@@ -124,8 +124,8 @@ def user_costs(organization_ids: Sequence[int], first: date, last: date, *, limi
     """The users who spent most from `first` to `last`, at most `limit` of them."""
     by_user = roll_ups.sums(COSTS, _USER_DAYS, ("organization_id", '"user"'))
     rows = roll_ups.read(
-        COSTS,
         f'SELECT * FROM ({by_user}) users ORDER BY cost_eur DESC, organization_id, "user" LIMIT %(limit)s',
+        roll_ups.standing(COSTS, organization_ids),
         **{"organization_ids": list(organization_ids), "first": first, "last": last, "limit": limit},
     )
     return [UserCost(*row) for row in rows]

@@ -1,13 +1,14 @@
 """Roll-ups that are exact at every instant: tables of sums by key, and what is newer than they are.
 
 A `Source` is a table whose rows carry the time of their writing, taken by clock_timestamp() in the statement
-that writes them. `roll_up` adds its newest rows to the source's `Target`s; `with_newer` gives a target's rows
+that writes them. `roll_up` adds its newest rows to the source's `Target`s; `sums` reads a target's rows
 together with what is not in it yet. Each row counts once: it is in the roll-up if it was written before the
 watermark (`RollUp.upto`), and newer otherwise. The watermark never passes a row that may still appear,
 however slow its transaction: see `roll_up_horizon` in `budgets/sql/daily.sql`.
 
-A target may have sums by fewer of its columns, and by month, which triggers keep (`budgets/sql/sums.sql`). A
-read takes the coarsest that knows what it asks for: a period is its whole months, and the days at its edges.
+A target may have sums by fewer of its columns, by month, and of all organizations together, which triggers
+keep (`budgets/sql/sums.sql`). A read takes the coarsest that knows what it asks for: a period is its whole
+months, and the days at its edges.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,14 +25,21 @@ from budgets.models import RollUp
 BATCH_ROWS = 50_000
 BATCHES_MAX = 20
 
+#: The sums of all organizations together are kept as those of this one, which does not exist.
+ALL = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Sums of a target's rows by organization, day or month, and the columns that are `kept`."""
+    """Sums of a target's rows by organization, day or month, and the columns that are `kept`.
+
+    `of_all`: and those of all organizations together.
+    """
 
     name: str
     span: Literal["day", "month"]
     kept: tuple[str, ...]
+    of_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,10 @@ class Target:
             f" SET {', '.join(f'{name} = t.{name} + excluded.{name}' for name in self.sums)}"
         )
 
-    def read_from(self, columns: Collection[str], *, by_day: bool) -> Iterator[str]:
+    def read_from(self, columns: Collection[str], *, by_day: bool, of_all: bool) -> Iterator[str]:
         """The tables, each with its WHERE, that together have a period's rows with these columns."""
-        days = self._level("day", columns) or f"{self.table} WHERE true"
-        months = None if by_day else self._level("month", columns)
+        days = self._level("day", columns, of_all) or f"{self.table} WHERE {WANTED}"
+        months = None if by_day else self._level("month", columns, of_all)
         if months is None:
             yield f"{days} AND day BETWEEN %(first)s AND %(last)s"
             return
@@ -83,11 +91,16 @@ class Target:
         yield f"{days} AND day >= %(first)s AND day < %(months_first)s"
         yield f"{days} AND day >= %(months_end)s AND day <= %(last)s"
 
-    def _level(self, span: Literal["day", "month"], columns: Collection[str]) -> str | None:
+    def _level(self, span: Literal["day", "month"], columns: Collection[str], of_all: bool) -> str | None:
         for level in self.levels:
             if level.span == span and set(columns) <= set(level.kept):
-                return f"{self.sums_table} WHERE level = '{level.name}'"
+                wanted = WANTED_ALL if of_all and level.of_all else WANTED
+                return f"{self.sums_table} WHERE level = '{level.name}' AND {wanted}"
         return None
+
+
+#: The rows of the organizations that are wanted; where they are all there are, and the table has their sums.
+WANTED, WANTED_ALL = "organization_id = ANY(%(organization_ids)s)", f"organization_id = {ALL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +112,29 @@ class Source:
     written_at: str
     targets: tuple[Target, ...]
 
-    def with_newer(self, target: Target) -> str:
-        """A SELECT of a period's rows of `target`, and of what is newer than the roll-up, under one snapshot.
+    def places(
+        self, target: Target, columns: Collection[str], *, by_day: bool, of_all: bool = False
+    ) -> Iterator[str]:
+        """Where a period's rows of `target` are, with what they need of these columns: each with its WHERE.
 
-        Its parameters: `organization_ids`, `first`, `last`, and what `read` adds. `since`, the watermark as
-        it was read just before, tells the planner how few rows are newer; the watermark that counts is read
-        in the statement itself. It never goes back.
+        What is newer than the roll-up is the last of them, under one snapshot with the others. Parameters of
+        the statement: `organization_ids`, `first`, `last`, and what `read` adds. `since`, the watermark as it
+        was read just before, tells the planner how few rows are newer; the watermark that counts is read in
+        the statement itself. It never goes back.
+
+        Where days need not be told apart (not `by_day`), a whole month may have its first day. Where the
+        organizations that are wanted are all there are (`of_all`), their rows may be those of `ALL`.
         """
-        places = self.places(target, target.key, by_day=True)
-        return " UNION ALL ".join(f"SELECT {target.columns} FROM {place}" for place in places)
+        kept = set(columns) - {"organization_id", "day"}
+        yield from target.read_from(kept, by_day=by_day, of_all=of_all and "organization_id" not in columns)
+        yield self.newer(target)
 
-    def places(self, target: Target, columns: Collection[str], *, by_day: bool) -> Iterator[str]:
-        """Where the rows of `with_newer` are, with what they need of these columns: each with its WHERE.
-
-        Where days need not be told apart (not `by_day`), a whole month may have its first day.
-        """
-        wanted = "organization_id = ANY(%(organization_ids)s)"
-        for place in target.read_from(set(columns) - {"organization_id", "day"}, by_day=by_day):
-            yield f"{place} AND {wanted}"
-        yield (
+    def newer(self, target: Target) -> str:
+        """What is newer than the roll-up: one row for each of the source's, with its WHERE."""
+        return (
             f"({target.rows} s.{self.written_at} >= %(since)s"
             f" AND s.{self.written_at} >= (SELECT upto FROM roll_ups WHERE name = '{self.name}')"
-            f" AND s.{wanted}) newer WHERE day BETWEEN %(first)s AND %(last)s"
+            f" AND s.{WANTED}) newer WHERE day BETWEEN %(first)s AND %(last)s"
         )
 
 
@@ -190,9 +204,30 @@ def _add(cursor: Any, source: Source, which: str, values: Mapping[str, Any]) -> 
         cursor.execute(target.add(which), values)
 
 
-def watermark(source: Source) -> datetime:
-    """Up to when the source is rolled up; what is newer is added at each read."""
-    return RollUp.objects.values_list("upto", flat=True).get(name=source.name)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a read must know beforehand.
+
+    Args:
+        since: up to when the source is rolled up; what is newer is added at each read.
+        of_all: the organizations that are wanted are all that there are.
+    """
+
+    since: datetime
+    of_all: bool
+
+
+def standing(source: Source, organization_ids: Collection[int]) -> Standing:
+    """How a source stands to a read of these organizations; 1 query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STANDING, [list(organization_ids), source.name])
+        return Standing(*cursor.fetchone())
+
+
+_STANDING = """
+SELECT upto, NOT EXISTS (SELECT FROM organizations_organization WHERE id <> ALL(%s))
+FROM roll_ups WHERE name = %s
+"""
 
 
 #: The first day of a row's month, where rows are grouped by months.
@@ -219,10 +254,18 @@ def sums_by(
     """
     wanted = only if use_case is None else {**only, "use_case": use_case}
     values = {"organization_ids": list(organization_ids), "first": first, "last": last, **wanted}
-    return read(source, sums(source, target, group, wanted), **values)
+    at = standing(source, organization_ids)
+    return read(sums(source, target, group, wanted, of_all=at.of_all), at, **values)
 
 
-def sums(source: Source, target: Target, group: Sequence[str], wanted: Collection[str] = ()) -> str:
+def sums(
+    source: Source,
+    target: Target,
+    group: Sequence[str],
+    wanted: Collection[str] = (),
+    *,
+    of_all: bool = False,
+) -> str:
     """A SELECT of what `sums_by` says; `wanted` are the columns that must have the values of their names.
 
     Each place's rows are added up where they are, and then the few sums of all places.
@@ -236,18 +279,18 @@ def sums(source: Source, target: Target, group: Sequence[str], wanted: Collectio
     added = ", ".join([*shown, *(f"sum({name}) AS {name}" for name in target.sums)])
     parts = " UNION ALL ".join(
         f"(SELECT {added} FROM {place}{only}{by_group})"
-        for place in source.places(target, columns, by_day="day" in group)
+        for place in source.places(target, columns, by_day="day" in group, of_all=of_all)
     )
     amounts = [f"sum({name}) AS {name}" for name in target.amounts]
     counts = [f"sum({name})::bigint AS {name}" for name in target.counts]
     return f"SELECT {', '.join((*group, *amounts, *counts))} FROM ({parts}) r{by_group}{ordered}"
 
 
-def read(source: Source, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement that stands on `source.with_newer` or on `sums`."""
+def read(statement: str, at: Standing, **values: Any) -> list[tuple[Any, ...]]:
+    """The rows of a statement that stands on `Source.newer` or on `sums`."""
     months = whole_months(values["first"], values["last"])
     with connection.cursor() as cursor:
-        cursor.execute(statement, {**values, **months, "since": watermark(source)})
+        cursor.execute(statement, {**months, **values, "since": at.since})
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
 

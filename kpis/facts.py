@@ -35,9 +35,9 @@ REQUESTS = Target(
     {_FROM} WHERE""",
     sums_table="kpi_request_sums",
     levels=(
-        Level("day", "day", ("route", "error_code")),
-        Level("month", "month", ("route", "error_code")),
-        Level("use_cases", "month", ("use_case", "route", "error_code")),
+        Level("day", "day", ("route", "error_code"), of_all=True),
+        Level("month", "month", ("route", "error_code"), of_all=True),
+        Level("use_cases", "month", ("use_case", "route", "error_code"), of_all=True),
     ),
 )
 HISTOGRAMS = Target(
@@ -62,7 +62,10 @@ HISTOGRAMS = Target(
     ) counted
     WHERE""",
     sums_table="kpi_histogram_sums",
-    levels=(Level("month", "month", ("kind", "label", "bin")),),
+    levels=(
+        Level("day", "day", ("kind", "label", "bin"), of_all=True),
+        Level("month", "month", ("kind", "label", "bin"), of_all=True),
+    ),
 )
 ATTEMPTS = Target(
     table="kpi_attempt_days",
@@ -79,7 +82,7 @@ ATTEMPTS = Target(
         AS attempt (provider text, model text, tier text, outcome text, error text)
     WHERE""",
     sums_table="kpi_attempt_sums",
-    levels=(Level("month", "month", ("provider", "model", "tier", "outcome", "error")),),
+    levels=(Level("month", "month", ("provider", "model", "tier", "outcome", "error"), of_all=True),),
 )
 #: Requests that another provider answered than one whose call had failed, or was skipped; once for each such.
 FAILOVERS = Target(

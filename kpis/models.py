@@ -1,5 +1,6 @@
 """Leads and orders, and the roll-ups of what was asked: what the dashboards read beside the costs' days."""
 
+from datetime import date
 from uuid import uuid4
 
 from django.db import models
@@ -14,6 +15,12 @@ from budgets.models import EuroField
 class OutcomeKind(models.TextChoices):
     LEAD = "lead", _("lead")
     ORDER = "order", _("order")
+
+
+class SampleOf(models.Func):
+    """Which of 1,024 parts of all texts one belongs to."""
+
+    template = "(hashtextextended(%(expressions)s, 0) & 1023)::smallint"
 
 
 class Outcome(models.Model):
@@ -55,10 +62,19 @@ class Outcome(models.Model):
         return f"{self.kind} {self.external_id}"
 
 
-class Named(models.Model):
-    """What the calls that name one lead or order cost on one day: a roll-up of cost records."""
+#: Before every day.
+NEVER = date.min
 
-    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+
+class NamedDay(models.Model):
+    """What the calls that name one lead or order cost on one day: a roll-up of cost records.
+
+    `before`: the day of the row before it of the same lead or order, kept by `kpis/sql/named.sql`; and so
+    among the rows of its use case, of its model, and of both. `sample`: one of 1,024 parts of all leads and
+    orders, each as good as any other.
+    """
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+", db_index=False)
     day = models.DateField()
     kind = models.CharField(max_length=8, choices=OutcomeKind.choices)
     external_id = models.CharField(max_length=200)
@@ -67,18 +83,61 @@ class Named(models.Model):
     model = models.CharField(max_length=100, blank=True)
     cost_eur = EuroField()
     calls = models.BigIntegerField()
+    before = models.DateField(db_default=NEVER)
+    before_in_use_case = models.DateField(db_default=NEVER)
+    before_by_model = models.DateField(db_default=NEVER)
+    before_in_both = models.DateField(db_default=NEVER)
+    sample = models.GeneratedField(
+        expression=SampleOf("external_id"), output_field=models.SmallIntegerField(), db_persist=True
+    )
 
     class Meta:
         db_table = "kpi_named_days"
         constraints = [
             models.UniqueConstraint(
-                fields=["organization", "day", "kind", "external_id", "use_case", "provider", "model"],
+                fields=["organization", "kind", "external_id", "day", "use_case", "provider", "model"],
                 name="named_day_once",
             ),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "day"], name="named_by_day"),
+            models.Index(fields=["sample", "day"], name="named_by_sample"),
         ]
 
     def __str__(self) -> str:
         return f"{self.day} {self.kind} {self.external_id}"
+
+
+class NamedSum(models.Model):
+    """Sums of days' named leads and orders, as `budgets.models.CostSum`.
+
+    The leads that calls name in a period are the `parts` of its days or months with `before` earlier than it.
+    """
+
+    organization = models.ForeignKey(
+        Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    level = models.CharField(max_length=16)
+    day = models.DateField()
+    kind = models.CharField(max_length=8)
+    use_case = models.CharField(max_length=200, blank=True, db_default="")
+    provider = models.CharField(max_length=32, blank=True, db_default="")
+    model = models.CharField(max_length=100, blank=True, db_default="")
+    before = models.DateField()
+    parts = models.BigIntegerField()
+    cost_eur = EuroField()
+
+    class Meta:
+        db_table = "kpi_named_sums"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "level", "day", "kind", "use_case", "provider", "model", "before"],
+                name="kpi_named_sums_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.level} {self.day} {self.kind}"
 
 
 class RequestDay(models.Model):

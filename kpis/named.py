@@ -1,4 +1,9 @@
-"""What the calls cost that name a lead or an order: in all, by step of a period, by group, and one by one."""
+"""What the calls cost that name a lead or an order: in all, by step of a period, by group, and one by one.
+
+A lead that calls name on several days counts once in a period: on the first of its rows in it, the one whose
+row before lies before the period (`kpis/sql/named.sql`). One that is not rolled up yet counts where no row of
+the period names it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +15,7 @@ from aigov.money import ZERO
 from budgets import roll_ups
 from kpis import definitions
 from kpis.facts import NAMED, NAMES
+from kpis.models import SampleOf
 from kpis.periods import Period
 
 Kind = Literal["lead", "order"]
@@ -41,14 +47,22 @@ class Direct:
 
 @dataclass(frozen=True, slots=True)
 class CostDistribution:
-    """What the calls cost that name one lead (or order): over all that are named, in euro."""
+    """What the calls cost that name one lead (or order), in euro.
+
+    The mean is of all that are `named`; the others of the `looked_at`, a sample where these are very many.
+    """
 
     named: int = 0
+    looked_at: int = 0
     mean_eur: Decimal | None = None
     p10_eur: Decimal | None = None
     median_eur: Decimal | None = None
     p90_eur: Decimal | None = None
     max_eur: Decimal | None = None
+
+    @property
+    def is_sample(self) -> bool:
+        return self.looked_at < self.named
 
 
 @dataclass(slots=True)
@@ -62,69 +76,188 @@ class Named:
     spread: dict[str, CostDistribution] = field(default_factory=dict)
 
 
-_OF_USE_CASE = "(%(use_case)s::text IS NULL OR use_case = %(use_case)s)"
-# The rows are read once, and those of each lead (or order) added up within each group that is asked for.
-_NAMED = f"""
-WITH one AS MATERIALIZED (
-    SELECT kind, step, use_case, provider, model, sum(cost_eur) AS cost_eur,
-           CASE GROUPING(step, use_case, model) WHEN 3 THEN 'step' WHEN 5 THEN 'use_case' WHEN 6 THEN 'model'
-                ELSE 'all' END AS of
-    FROM (SELECT *, width_bucket(day, %(firsts)s::date[]) AS step FROM ({{rows}}) named) r
-    WHERE {_OF_USE_CASE}
-    GROUP BY kind, organization_id, external_id, GROUPING SETS ((), (step), (use_case), (provider, model))
-)
-SELECT of, step, use_case, provider, model, kind, count(*), sum(cost_eur), NULL, NULL, NULL, NULL, NULL
-FROM one WHERE of <> 'all' GROUP BY of, step, use_case, provider, model, kind
+#: Of more leads (or orders) than this, so many are looked at one by one.
+SAMPLE = 20_000
+_SAMPLES = 1_024
+_SAMPLE_OF = SampleOf.template % {"expressions": "external_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Among:
+    """The rows among which a row knows the one before it: those of a lead that have these columns in common.
+
+    Args:
+        level: their sums by month.
+        before: the column of `kpi_named_days`.
+    """
+
+    level: str
+    columns: tuple[str, ...]
+    before: str
+
+
+_ALL = _Among("months", (), "before")
+_OF_USE_CASE = _Among("use_cases", ("use_case",), "before_in_use_case")
+_OF_MODEL = _Among("models", ("provider", "model"), "before_by_model")
+_OF_BOTH = _Among("both", ("use_case", "provider", "model"), "before_in_both")
+
+# What is rolled up: a period's whole months, and the days at its edges.
+_ROLLED_UP = """
+SELECT kind, {group}day, before, parts, cost_eur FROM kpi_named_sums
+WHERE level = '{among.level}' AND {wanted} AND day >= %(months_first)s AND day < %(months_end)s{only}
 UNION ALL
-SELECT of, NULL, NULL, NULL, NULL, kind, count(*), sum(cost_eur), avg(cost_eur)::numeric(18, 9),
-       percentile_disc(0.1) WITHIN GROUP (ORDER BY cost_eur),
+SELECT kind, {group}day, {before}, {parts}, cost_eur FROM {days}
+  AND (day >= %(first)s AND day < %(months_first)s OR day >= %(months_end)s AND day <= %(last)s){only}"""
+_STEP = "width_bucket(day, %(firsts)s::date[]) AS step"
+_STEP_FIRST = "(%(firsts)s::date[])[step]"
+_STEP_LAST = "coalesce((%(firsts)s::date[])[step + 1] - 1, %(last)s)"
+_NAMED_IN = """EXISTS (
+    SELECT FROM kpi_named_days d WHERE d.organization_id = one.organization_id AND d.kind = one.kind
+       AND d.external_id = one.external_id{same} AND d.day BETWEEN {first} AND {last})"""
+# A lead (or order) that is newer than the roll-up counts in the first of the steps that name it.
+_COUNTED = f"""
+SELECT kind, {{group}}step, sum(cost_eur), coalesce(sum(in_step), 0)::bigint,
+       coalesce(sum(in_all), 0)::bigint
+FROM (
+    SELECT kind, {{group}}step, sum(cost_eur) AS cost_eur,
+           sum(parts) FILTER (WHERE before < {_STEP_FIRST}) AS in_step,
+           sum(parts) FILTER (WHERE before < %(first)s) AS in_all
+    FROM (SELECT kind, {{group}}{_STEP}, before, parts, cost_eur FROM ({_ROLLED_UP}) r) r
+    GROUP BY kind, {{group}}step
+    UNION ALL
+    SELECT kind, {{group}}step, cost_eur, (NOT {{in_step}})::integer,
+           (ordinal = 1 AND NOT {{in_all}})::integer
+    FROM (
+        SELECT *, row_number() OVER (
+            PARTITION BY organization_id, kind, external_id{{common}} ORDER BY step
+        ) AS ordinal
+        FROM (
+            SELECT organization_id, kind, external_id{{common}}, step, sum(cost_eur) AS cost_eur
+            FROM (SELECT *, {_STEP} FROM {{newer}}{{only}}) r
+            GROUP BY organization_id, kind, external_id{{common}}, step
+        ) r
+    ) one
+) r GROUP BY kind, {{group}}step
+"""
+_SPREAD = """
+SELECT count(*), percentile_disc(0.1) WITHIN GROUP (ORDER BY cost_eur),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY cost_eur),
        percentile_disc(0.9) WITHIN GROUP (ORDER BY cost_eur), max(cost_eur)
-FROM one WHERE of = 'all' GROUP BY of, kind
+FROM (
+    SELECT sum(cost_eur) AS cost_eur
+    FROM (
+        SELECT organization_id, external_id, cost_eur FROM kpi_named_days
+        WHERE {wanted} AND day BETWEEN %(first)s AND %(last)s AND kind = %(kind)s{sampled}{only}
+        UNION ALL
+        SELECT organization_id, external_id, cost_eur FROM {newer} AND kind = %(kind)s{newer_sampled}{only}
+    ) r GROUP BY organization_id, external_id
+) one
 """
 
 
 def direct(organization_ids: Sequence[int], period: Period, use_case: str | None = None) -> Direct:
-    """What the calls of a period that name a lead or an order cost; 2 queries, and the slowest."""
-    found = Direct()
-    for row in roll_ups.read(
-        NAMES,
-        "SELECT kind, sum(cost_eur), count(*) FROM (SELECT kind, sum(cost_eur) AS cost_eur"
-        f" FROM ({NAMES.with_newer(NAMED)}) r WHERE {_OF_USE_CASE}"
-        " GROUP BY kind, organization_id, external_id) one GROUP BY kind",
-        **_chosen(organization_ids, period, use_case),
-    ):
-        found.add(*row)
-    return found
+    """What the calls of a period that name a lead or an order cost; 2 queries."""
+    return _Reading(organization_ids, period, use_case).steps([period.first]).total
 
 
 def named(
     firsts: Sequence[date], organization_ids: Sequence[int], period: Period, use_case: str | None = None
 ) -> Named:
     """As `direct`, for each of the steps that begin on `firsts`, for each use case and for each provider and
-    model; a lead counts once in each. And how the cost of a lead (or order) is spread over all. 2 queries.
+    model; a lead counts once in each. And how the cost of a lead (or order) is spread over all. At most 6
+    queries.
     """
-    found = Named([Direct() for _step in firsts])
-    chosen = {"firsts": list(firsts), **_chosen(organization_ids, period, use_case)}
-    for of, step, of_use_case, provider, model, kind, number, cost_eur, *spread in roll_ups.read(
-        NAMES, _NAMED.format(rows=NAMES.with_newer(NAMED)), **chosen
-    ):
-        if of == "step":
-            found.steps[step - 1].add(kind, cost_eur, number)
-        elif of == "use_case":
-            found.by_use_case.setdefault((of_use_case,), Direct()).add(kind, cost_eur, number)
-        elif of == "model":
-            found.by_model.setdefault((provider, model), Direct()).add(kind, cost_eur, number)
-        else:
-            found.total.add(kind, cost_eur, number)
-            found.spread[kind] = CostDistribution(number, *spread)
+    read = _Reading(organization_ids, period, use_case)
+    found = read.steps(firsts)
+    found.by_use_case = read.groups("use_case")
+    found.by_model = read.groups("provider", "model")
+    found.spread = read.spread(found.total)
     return found
 
 
-def _chosen(organization_ids: Sequence[int], period: Period, use_case: str | None) -> dict[str, Any]:
-    return {
-        "organization_ids": list(organization_ids),
-        "first": period.first,
-        "last": period.last,
-        "use_case": use_case,
-    }
+class _Reading:
+    """The questions about one selection."""
+
+    def __init__(self, organization_ids: Sequence[int], period: Period, use_case: str | None) -> None:
+        self._at = roll_ups.standing(NAMES, organization_ids)
+        self._values = {"organization_ids": list(organization_ids), "use_case": use_case}
+        self._period = period
+        self._only = "" if use_case is None else " AND use_case = %(use_case)s"
+        self._newer = NAMES.newer(NAMED)
+
+    def steps(self, firsts: Sequence[date]) -> Named:
+        """The total, and each step. Steps that are not months are days, or the whole period."""
+        found = Named([Direct() for _step in firsts])
+        for kind, step, cost_eur, in_step, in_all in self._counted(firsts):
+            found.steps[step - 1].add(kind, cost_eur, in_step)
+            found.total.add(kind, cost_eur, in_all)
+        return found
+
+    def groups(self, *group: str) -> dict[tuple[str, ...], Direct]:
+        found: dict[tuple[str, ...], Direct] = {}
+        for kind, *values, _step, cost_eur, _in_step, in_all in self._counted([self._period.first], *group):
+            found.setdefault(tuple(values), Direct()).add(kind, cost_eur, in_all)
+        return found
+
+    def spread(self, total: Direct) -> dict[str, CostDistribution]:
+        of_kind = {
+            "lead": (total.leads, total.cost_per_lead_eur),
+            "order": (total.orders, total.cost_per_order_eur),
+        }
+        return {kind: self._spread(kind, *of) for kind, of in of_kind.items() if of[0]}
+
+    def _spread(self, kind: str, named: int, mean_eur: Decimal | None) -> CostDistribution:
+        is_sample = named > SAMPLE
+        statement = _SPREAD.format(
+            wanted=roll_ups.WANTED,
+            newer=self._newer,
+            only=self._only,
+            sampled=" AND sample < %(samples)s" if is_sample else "",
+            newer_sampled=f" AND {_SAMPLE_OF} < %(samples)s" if is_sample else "",
+        )
+        samples = max(_SAMPLES * SAMPLE // named, 1)
+        [(looked_at, *spread)] = self._read(statement, kind=kind, samples=samples)
+        return CostDistribution(named, looked_at, mean_eur, *spread)
+
+    def _counted(self, firsts: Sequence[date], *group: str) -> list[tuple[Any, ...]]:
+        among = _among({*group, *(["use_case"] if self._only else [])})
+        same = "".join(f" AND d.{name} = one.{name}" for name in among.columns)
+        statement = _COUNTED.format(
+            among=among,
+            group="".join(f"{name}, " for name in group),
+            common="".join(f", {name}" for name in among.columns),
+            wanted=self._wanted,
+            newer=self._newer,
+            only=self._only,
+            in_step=_NAMED_IN.format(same=same, first=_STEP_FIRST, last=_STEP_LAST),
+            in_all=_NAMED_IN.format(same=same, first="%(first)s", last="%(last)s"),
+            **self._days(among),
+        )
+        return self._read(statement, firsts=list(firsts), **self._months(firsts))
+
+    def _days(self, among: _Among) -> dict[str, str]:
+        """Where the days are: there are sums of them among all rows, and single rows among others."""
+        if among is _ALL:
+            days = f"kpi_named_sums WHERE level = 'days' AND {self._wanted}"
+            return {"days": days, "before": "before", "parts": "parts"}
+        days = f"kpi_named_days WHERE {roll_ups.WANTED}"
+        return {"days": days, "before": among.before, "parts": "1"}
+
+    def _months(self, firsts: Sequence[date]) -> dict[str, date]:
+        """The whole months, which steps of days have none of."""
+        months = roll_ups.whole_months(self._period.first, self._period.last)
+        if all(first.day == 1 for first in firsts[1:]):
+            return months
+        return {"months_first": months["months_end"], "months_end": months["months_end"]}
+
+    @property
+    def _wanted(self) -> str:
+        return roll_ups.WANTED_ALL if self._at.of_all else roll_ups.WANTED
+
+    def _read(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        span = {"first": self._period.first, "last": self._period.last}
+        return roll_ups.read(statement, self._at, **self._values, **span, **values)
+
+
+def _among(columns: set[str]) -> _Among:
+    return next(among for among in (_ALL, _OF_USE_CASE, _OF_MODEL, _OF_BOTH) if columns <= set(among.columns))

@@ -25,21 +25,22 @@ TARGETS = [
 ]
 
 
-def rows_of(statement: str, organization: Organization) -> list[tuple[Any, ...]]:
+def rows_of(statement: str, *of: int) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, [organization.pk])
+        cursor.execute(statement, of)
         return sorted(cursor.fetchall())
 
 
-def kept(target: Target, level: Level, organization: Organization) -> list[tuple[Any, ...]]:
+def kept(target: Target, level: Level, organization_id: int) -> list[tuple[Any, ...]]:
     columns = ", ".join(("day", *level.kept, *target.sums))
     statement = (
         f"SELECT {columns} FROM {target.sums_table} WHERE level = '{level.name}' AND organization_id = %s"
     )
-    return rows_of(statement, organization)
+    return rows_of(statement, organization_id)
 
 
-def wanted(target: Target, level: Level, organization: Organization) -> list[tuple[Any, ...]]:
+def wanted(target: Target, level: Level, organization_id: int | None) -> list[tuple[Any, ...]]:
+    """The sums of the rows of one organization, or of all."""
     span = (
         "day"
         if level.span == "day"
@@ -47,17 +48,21 @@ def wanted(target: Target, level: Level, organization: Organization) -> list[tup
     )
     columns = ", ".join((span, *level.kept, *(f"sum({name})" for name in target.sums)))
     places = ", ".join(str(at + 1) for at in range(1 + len(level.kept)))
+    if organization_id is None:
+        return rows_of(f"SELECT {columns} FROM {target.table} GROUP BY {places}")
     return rows_of(
-        f"SELECT {columns} FROM {target.table} WHERE organization_id = %s GROUP BY {places}", organization
+        f"SELECT {columns} FROM {target.table} WHERE organization_id = %s GROUP BY {places}", organization_id
     )
 
 
 def agree(organization: Organization) -> Iterator[int]:
-    """How many rows each level has, and that they are the sums of the roll-up's."""
+    """How many rows each level has; they are the sums of the roll-up's, also of all organizations."""
     for target in TARGETS:
         for level in target.levels:
-            found = kept(target, level, organization)
-            assert found == wanted(target, level, organization), (target.table, level)
+            found = kept(target, level, organization.pk)
+            assert found == wanted(target, level, organization.pk), (target.table, level)
+            if level.of_all:
+                assert kept(target, level, roll_ups.ALL) == wanted(target, level, None), (target.table, level)
             yield len(found)
 
 
@@ -97,7 +102,7 @@ def test_sums_are_made_of_the_rows_that_there_are(organization: Organization) ->
     with transaction.atomic(), connection.cursor() as cursor:
         CostSum.objects.filter(organization=organization).delete()
         (target,) = (target for target in TARGETS if target.table == "cost_days")
-        levels = [f"{level.name}|{level.span}|{', '.join(level.kept)}" for level in target.levels]
+        levels = [f"{level.name}|{level.span}|{', '.join(level.kept)}|all" for level in target.levels]
         cursor.execute(begin, [", ".join(target.sums), levels])
     assert any(list(agree(organization)))
 

@@ -271,7 +271,8 @@ def test_the_rests_of_the_models_that_were_called_are_shown(ours: Organization) 
         for after, retry_at in ((0, at + timedelta(seconds=5)), (7, None))
     )
     rows = rows_of(as_role("manager", ours).get(export_address("reliability", "circuits")))
-    assert [row[1:3] + row[5:] for row in rows[1:]] == [
+    # Circuits are the service's, and other tests turn them, too.
+    assert [row[1:3] + row[5:] for row in rows[1:] if row[3] < (at + timedelta(minutes=1)).isoformat()] == [
         ["gpt-4o-mini", "Being tried", "2.0", "it answered with errors"],
         ["gpt-4o-mini", "Resting", "5.0", "it answered with errors"],
     ]
@@ -294,7 +295,7 @@ def test_a_german_reads_german_figures(ours: Organization) -> None:
 #: Session, person, organizations, settings; and for each question the watermark of its roll-up, and the rows.
 QUERIES = {
     "overview": 22,
-    "business": 17,
+    "business": 21,
     "routing": 17,
     "quality": 4,
     "reliability": 20,

@@ -204,7 +204,8 @@ def kill_supervisor(folder: Path, *, ends_after_s: float) -> None:
 
 def test_programs_end_with_a_killed_supervisor(tmp_path: Path) -> None:
     kill_supervisor(tmp_path, ends_after_s=0)
-    assert processes.within(WAIT_S, lambda: len(noted(tmp_path / "notes", "ended")) == 1)
+    # The kernel may say it twice: when the thread that started it dies, and when the process does.
+    assert processes.within(WAIT_S, lambda: len(set(noted(tmp_path / "notes", "ended"))) == 1)
 
 
 def test_the_next_start_clears_away_what_does_not_end(

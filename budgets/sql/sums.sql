@@ -1,34 +1,39 @@
 -- Sums of the roll-ups: by fewer columns than they have, and by month. Triggers keep them in the statement that
 -- writes a roll-up's rows, so that at every instant, and whoever wrote them, they are the sums of these rows.
 --
--- A level of sums is told as 'name|span|columns': what it is called in its table, day or month, and which of
--- the roll-up's columns it keeps beside the organization and the day (of a month, its first).
+-- A level of sums is told as 'name|span|columns|all': what it is called in its table, day or month, which of
+-- the roll-up's columns it keeps beside the organization and the day (of a month, its first; a column may have
+-- another name, as in 'this AS that'), and whether it has the sums of all organizations together, too: as those
+-- of organization 0, which there is none of. Its `parts` are how many rows of the roll-up it has in it.
 
 -- The statement that adds to a level what came to a roll-up and went from it: `p_changed` is a SELECT of these
 -- rows with a `sign` of 1 or -1.
-CREATE FUNCTION roll_up_sums_statement(p_sums text, p_amounts text, p_level text, p_changed text) RETURNS text
+CREATE OR REPLACE FUNCTION roll_up_sums_statement(p_sums text, p_amounts text, p_level text, p_changed text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     kept text := nullif(split_part(p_level, '|', 3), '');
-    key text := concat_ws(', ', 'organization_id', 'level', 'day', kept);
+    key text := concat_ws(', ', 'organization_id', 'level', 'day', regexp_replace(kept, '\w+ AS (\w+)', '\1', 'g'));
     amounts text[] := string_to_array(p_amounts, ', ');
 BEGIN
     RETURN format(
-        'INSERT INTO %1$I AS t (%2$s, parts, %3$s) SELECT %2$s, sum(sign), %4$s FROM (SELECT %5$s FROM (%6$s) r) r'
-        ' GROUP BY %2$s ON CONFLICT ON CONSTRAINT %7$I DO UPDATE SET parts = t.parts + excluded.parts, %8$s',
+        'INSERT INTO %1$I AS t (%2$s, parts, %3$s)'
+        ' SELECT %2$s, sum(sign), %4$s FROM (SELECT %5$s FROM (%6$s) r, unnest(%7$s) organization) r'
+        ' GROUP BY %2$s ON CONFLICT ON CONSTRAINT %8$I DO UPDATE SET parts = t.parts + excluded.parts, %9$s',
         p_sums, key, p_amounts,
         (SELECT string_agg(format('sum(sign * %I)', amount), ', ') FROM unnest(amounts) amount),
-        concat_ws(', ', 'sign', 'organization_id', format('%L AS level', split_part(p_level, '|', 1)),
+        concat_ws(', ', 'sign', 'organization AS organization_id', format('%L AS level', split_part(p_level, '|', 1)),
             CASE split_part(p_level, '|', 2)
                 WHEN 'month' THEN 'date_trunc(''month'', day::timestamp)::date AS day' ELSE 'day' END,
             kept, p_amounts),
-        p_changed, p_sums || '_once',
+        p_changed,
+        CASE split_part(p_level, '|', 4) WHEN 'all' THEN 'ARRAY[organization_id, 0]' ELSE 'ARRAY[organization_id]' END,
+        p_sums || '_once',
         (SELECT string_agg(format('%1$I = t.%1$I + excluded.%1$I', amount), ', ') FROM unnest(amounts) amount)
     );
 END $$;
 
 -- Its arguments: the table of sums, the amounts that are added up, and the levels.
-CREATE FUNCTION roll_up_sums_follow() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION roll_up_sums_follow() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     changed text := CASE TG_OP
         WHEN 'INSERT' THEN 'SELECT 1 AS sign, * FROM after'
@@ -40,14 +45,15 @@ BEGIN
     END LOOP;
     IF TG_OP = 'DELETE' THEN
         EXECUTE format(
-            'DELETE FROM %I WHERE parts = 0 AND organization_id IN (SELECT organization_id FROM before)', TG_ARGV[0]
+            'DELETE FROM %I WHERE parts = 0 AND organization_id IN (SELECT organization_id FROM before UNION SELECT 0)',
+            TG_ARGV[0]
         );
     END IF;
     RETURN NULL;
 END $$;
 
 -- Begins to keep the sums of a roll-up, and makes them of the rows that it has.
-CREATE FUNCTION roll_up_sums_begin(p_roll_up text, p_sums text, p_amounts text, VARIADIC p_levels text[])
+CREATE OR REPLACE FUNCTION roll_up_sums_begin(p_roll_up text, p_sums text, p_amounts text, VARIADIC p_levels text[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     event text;

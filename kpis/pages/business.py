@@ -20,7 +20,7 @@ from kpis.pages.page import Page, card
 from kpis.plots import Series
 from kpis.queries import Business
 from kpis.readings import Readings
-from kpis.tables import Column
+from kpis.tables import Column, write
 
 NO_OUTCOMES = gettext_lazy(
     "No leads or orders with a cost in this period. Report them to /api/v1/outcomes, or import them as CSV"
@@ -143,21 +143,29 @@ def _distribution(name: str, title: Any, definition: str, kind: Kind) -> Any:
     """How unequal leads (or orders) are in what they cost."""
 
     def figure(read: Readings) -> Figure:
-        words = Words(
-            name, str(title), definition, str(NO_NAMES), _("Over all that calls name in the period.")
-        )
-        columns = (Column(_("Cost of one")), Column(_("Cost"), "euro"))
         found = read.named.spread.get(kind, CostDistribution())
+        words = Words(name, str(title), definition, str(NO_NAMES), _looked_at(found))
+        columns = (Column(_("Cost of one")), Column(_("Cost"), "euro"))
         rows = [
             (_("The cheapest tenth, at most"), found.p10_eur),
             (_("Half of them, at most"), found.median_eur),
             (_("On average"), found.mean_eur),
             (_("Nine tenths, at most"), found.p90_eur),
-            (_("The dearest"), found.max_eur),
         ]
+        # The dearest of a sample is not the dearest.
+        rows += [] if found.is_sample else [(_("The dearest"), found.max_eur)]
         return top_list(words, columns, rows if found.named else [], color=plots.GREEN)
 
     return figure
+
+
+def _looked_at(found: CostDistribution) -> str:
+    if not found.is_sample:
+        return _("Over all that calls name in the period.")
+    return _(
+        "The average is that of all %(named)s that calls name in the period. The other figures are those of a"
+        " random sample of %(looked_at)s."
+    ) % {"named": write(found.named, "count"), "looked_at": write(found.looked_at, "count")}
 
 
 PAGE = Page(
