@@ -35,9 +35,10 @@ _DAYS = Target(
     {_FROM}""",
     sums_table="cost_sums",
     levels=(
-        Level("day", "day", ("tier",), of_all=True),
-        Level("month", "month", ("tier",), of_all=True),
-        Level("kinds", "month", ("use_case", "provider", "model", "tier"), of_all=True),
+        Level("day", "day", ("tier",), of="both"),
+        Level("month", "month", ("tier",), of="both"),
+        Level("kinds", "month", ("use_case", "provider", "model", "tier"), of="both"),
+        Level("kind_days", "day", ("use_case", "provider", "model", "tier"), of="all"),
     ),
 )
 _USER_DAYS = Target(

@@ -31,15 +31,15 @@ ALL = 0
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Sums of a target's rows by organization, day or month, and the columns that are `kept`.
+    """Sums of a target's rows by day or month and the columns that are `kept`.
 
-    `of_all`: and those of all organizations together.
+    `of` each organization, of all together, or both.
     """
 
     name: str
     span: Literal["day", "month"]
     kept: tuple[str, ...]
-    of_all: bool = False
+    of: Literal["each", "all", "both"] = "each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,10 @@ class Target:
     def _level(self, span: Literal["day", "month"], columns: Collection[str], of_all: bool) -> str | None:
         for level in self.levels:
             if level.span == span and set(columns) <= set(level.kept):
-                wanted = WANTED_ALL if of_all and level.of_all else WANTED
-                return f"{self.sums_table} WHERE level = '{level.name}' AND {wanted}"
+                if of_all and level.of != "each":
+                    return f"{self.sums_table} WHERE level = '{level.name}' AND {WANTED_ALL}"
+                if level.of != "all":
+                    return f"{self.sums_table} WHERE level = '{level.name}' AND {WANTED}"
         return None
 
 

@@ -35,9 +35,9 @@ REQUESTS = Target(
     {_FROM} WHERE""",
     sums_table="kpi_request_sums",
     levels=(
-        Level("day", "day", ("route", "error_code"), of_all=True),
-        Level("month", "month", ("route", "error_code"), of_all=True),
-        Level("use_cases", "month", ("use_case", "route", "error_code"), of_all=True),
+        Level("day", "day", ("route", "error_code"), of="both"),
+        Level("month", "month", ("route", "error_code"), of="both"),
+        Level("use_cases", "month", ("use_case", "route", "error_code"), of="both"),
     ),
 )
 HISTOGRAMS = Target(
@@ -63,8 +63,8 @@ HISTOGRAMS = Target(
     WHERE""",
     sums_table="kpi_histogram_sums",
     levels=(
-        Level("day", "day", ("kind", "label", "bin"), of_all=True),
-        Level("month", "month", ("kind", "label", "bin"), of_all=True),
+        Level("day", "day", ("kind", "label", "bin"), of="both"),
+        Level("month", "month", ("kind", "label", "bin"), of="both"),
     ),
 )
 ATTEMPTS = Target(
@@ -82,7 +82,10 @@ ATTEMPTS = Target(
         AS attempt (provider text, model text, tier text, outcome text, error text)
     WHERE""",
     sums_table="kpi_attempt_sums",
-    levels=(Level("month", "month", ("provider", "model", "tier", "outcome", "error"), of_all=True),),
+    levels=(
+        Level("month", "month", ("provider", "model", "tier", "outcome", "error"), of="both"),
+        Level("day", "day", ("provider", "model", "tier", "outcome", "error"), of="all"),
+    ),
 )
 #: Requests that another provider answered than one whose call had failed, or was skipped; once for each such.
 FAILOVERS = Target(

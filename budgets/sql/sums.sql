@@ -1,10 +1,10 @@
 -- Sums of the roll-ups: by fewer columns than they have, and by month. Triggers keep them in the statement that
 -- writes a roll-up's rows, so that at every instant, and whoever wrote them, they are the sums of these rows.
 --
--- A level of sums is told as 'name|span|columns|all': what it is called in its table, day or month, which of
--- the roll-up's columns it keeps beside the organization and the day (of a month, its first; a column may have
--- another name, as in 'this AS that'), and whether it has the sums of all organizations together, too: as those
--- of organization 0, which there is none of. Its `parts` are how many rows of the roll-up it has in it.
+-- A level of sums is told as 'name|span|columns|of': what it is called in its table; day or month; which of the
+-- roll-up's columns it keeps beside the organization and the day (of a month, its first; a column may have another
+-- name, as in 'this AS that'); and whether it has the sums of each organization, of all together, or both. Those
+-- of all are as if of organization 0, which there is none of. `parts` says how many rows of the roll-up are in one.
 
 -- The statement that adds to a level what came to a roll-up and went from it: `p_changed` is a SELECT of these
 -- rows with a `sign` of 1 or -1.
@@ -26,7 +26,8 @@ BEGIN
                 WHEN 'month' THEN 'date_trunc(''month'', day::timestamp)::date AS day' ELSE 'day' END,
             kept, p_amounts),
         p_changed,
-        CASE split_part(p_level, '|', 4) WHEN 'all' THEN 'ARRAY[organization_id, 0]' ELSE 'ARRAY[organization_id]' END,
+        CASE split_part(p_level, '|', 4)
+            WHEN 'both' THEN 'ARRAY[organization_id, 0]' WHEN 'all' THEN 'ARRAY[0]' ELSE 'ARRAY[organization_id]' END,
         p_sums || '_once',
         (SELECT string_agg(format('%1$I = t.%1$I + excluded.%1$I', amount), ', ') FROM unnest(amounts) amount)
     );

@@ -8,10 +8,11 @@ ORDER = (Path(__file__).parent.parent / "sql" / "named.sql").read_text(encoding=
 NO_ORDER = "DROP FUNCTION kpi_named_days_order CASCADE"
 BEGIN = """
 SELECT roll_up_sums_begin('kpi_named_days', 'kpi_named_sums', 'cost_eur',
-                          'days|day|kind, before|all', 'months|month|kind, before|all',
-                          'use_cases|month|kind, use_case, before_in_use_case AS before|all',
-                          'models|month|kind, provider, model, before_by_model AS before|all',
-                          'both|month|kind, use_case, provider, model, before_in_both AS before|all');
+                          'days|day|kind, before|both', 'months|month|kind, before|both',
+                          'use_cases|month|kind, use_case, before_in_use_case AS before|both',
+                          'use_case_days|day|kind, use_case, before_in_use_case AS before|all',
+                          'models|month|kind, provider, model, before_by_model AS before|both',
+                          'model_days|day|kind, provider, model, before_by_model AS before|all');
 """
 END = "".join(
     f"DROP TRIGGER kpi_named_sums_{event} ON kpi_named_days;" for event in ("insert", "update", "delete")
