@@ -11,15 +11,17 @@ keep (`budgets/sql/sums.sql`). A read takes the coarsest that knows what it asks
 months, and the days at its edges.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from django.db import connection, transaction
 
 from aigov import clock
 from budgets.models import RollUp
+
+T = TypeVar("T")
 
 #: A run ends after so many batches of so many rows; the next run goes on from there.
 BATCH_ROWS = 50_000
@@ -47,7 +49,7 @@ class Target:
     """A table of sums.
 
     Args:
-        sums_table, levels: where its sums by fewer columns are, the coarsest first.
+        sums_table, levels: where its sums by fewer columns are; of days, and of months, the coarsest first.
         key: its columns that are unique together, `organization_id` and `day` the first of them.
         amounts, counts: what is added up, amounts with decimals and counts without.
         rows: a SELECT of all these columns from the source, which it calls `s`; it ends with a WHERE that is
@@ -220,10 +222,30 @@ class Standing:
 
 
 def standing(source: Source, organization_ids: Collection[int]) -> Standing:
-    """How a source stands to a read of these organizations; 1 query."""
+    """How a source stands to a read of these organizations; 1 query.
+
+    Raises:
+        ValueError: `ALL` is among them, which no reader may name.
+    """
+    if ALL in organization_ids:
+        raise ValueError("there is no organization of that number")
     with connection.cursor() as cursor:
         cursor.execute(_STANDING, [list(organization_ids), source.name])
-        return Standing(*cursor.fetchone())
+        [found] = cursor.fetchall()
+    return Standing(*found)
+
+
+def ask(source: Source, organization_ids: Collection[int], question: Callable[[Standing], T]) -> T:
+    """The answer to a question that reads of these organizations.
+
+    It is asked again where an organization has been created meanwhile: then they are not all any more, and
+    the sums of all may have what is not the reader's. 1 query beside the question's, 2 where they are all.
+    """
+    at = standing(source, organization_ids)
+    found = question(at)
+    if at.of_all and not standing(source, organization_ids).of_all:
+        return question(replace(at, of_all=False))
+    return found
 
 
 _STANDING = """
@@ -248,7 +270,7 @@ def sums_by(
 ) -> list[tuple[Any, ...]]:
     """Rows of the `group` columns, and the target's amounts and counts added up over a period, in that order.
 
-    Two queries, however long the period. Groups without a row are left out.
+    Two queries (of all organizations three), however long the period. Groups without a row are left out.
 
     Args:
         group: columns of the target's key; `month` is the first day of a day's month.
@@ -256,8 +278,11 @@ def sums_by(
     """
     wanted = only if use_case is None else {**only, "use_case": use_case}
     values = {"organization_ids": list(organization_ids), "first": first, "last": last, **wanted}
-    at = standing(source, organization_ids)
-    return read(sums(source, target, group, wanted, of_all=at.of_all), at, **values)
+    return ask(
+        source,
+        organization_ids,
+        lambda at: read(sums(source, target, group, wanted, of_all=at.of_all), at, **values),
+    )
 
 
 def sums(
@@ -289,7 +314,10 @@ def sums(
 
 
 def read(statement: str, at: Standing, **values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement that stands on `Source.newer` or on `sums`."""
+    """The rows of a statement that stands on `Source.newer` or on `sums`.
+
+    `values` may have whole months of their own: those of the period are taken otherwise.
+    """
     months = whole_months(values["first"], values["last"])
     with connection.cursor() as cursor:
         cursor.execute(statement, {**months, **values, "since": at.since})

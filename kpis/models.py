@@ -18,8 +18,9 @@ class OutcomeKind(models.TextChoices):
 
 
 class SampleOf(models.Func):
-    """Which of 1,024 parts of all texts one belongs to."""
+    """Which of so many `PARTS` of all texts one belongs to, by its hash."""
 
+    PARTS = 1_024
     template = "(hashtextextended(%(expressions)s, 0) & 1023)::smallint"
 
 
@@ -284,7 +285,7 @@ class RequestSum(models.Model):
 
 
 class HistogramSum(models.Model):
-    """Sums of days' histograms by month, as `budgets.models.CostSum`."""
+    """Sums of days' histograms over all use cases, as `budgets.models.CostSum`."""
 
     organization = models.ForeignKey(
         Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False
@@ -311,7 +312,7 @@ class HistogramSum(models.Model):
 
 
 class AttemptSum(models.Model):
-    """Sums of days' attempts by month, as `budgets.models.CostSum`."""
+    """Sums of days' attempts over all use cases, as `budgets.models.CostSum`."""
 
     organization = models.ForeignKey(
         Organization, models.PROTECT, related_name="+", db_constraint=False, db_index=False

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from aigov.money import ZERO
 from budgets import roll_ups
+from budgets.roll_ups import Standing
 from kpis import definitions
 from kpis.facts import NAMED, NAMES
 from kpis.models import SampleOf
@@ -78,7 +79,6 @@ class Named:
 
 #: Of more leads (or orders) than this, so many are looked at one by one.
 SAMPLE = 20_000
-_SAMPLES = 1_024
 _SAMPLE_OF = SampleOf.template % {"expressions": "external_id"}
 
 
@@ -160,7 +160,11 @@ FROM (
 
 def direct(organization_ids: Sequence[int], period: Period, use_case: str | None = None) -> Direct:
     """What the calls of a period that name a lead or an order cost; 2 queries."""
-    return _Reading(organization_ids, period, use_case).steps([period.first]).total
+
+    def total(at: Standing) -> Direct:
+        return _Reading(at, organization_ids, period, use_case).steps([period.first]).total
+
+    return roll_ups.ask(NAMES, organization_ids, total)
 
 
 def named(
@@ -170,19 +174,25 @@ def named(
     model; a lead counts once in each. And how the cost of a lead (or order) is spread over all. At most 6
     queries.
     """
-    read = _Reading(organization_ids, period, use_case)
-    found = read.steps(firsts)
-    found.by_use_case = read.groups("use_case")
-    found.by_model = read.groups("provider", "model")
-    found.spread = read.spread(found.total)
-    return found
+
+    def all_of_them(at: Standing) -> Named:
+        read = _Reading(at, organization_ids, period, use_case)
+        found = read.steps(firsts)
+        found.by_use_case = read.groups("use_case")
+        found.by_model = read.groups("provider", "model")
+        found.spread = read.spread(found.total)
+        return found
+
+    return roll_ups.ask(NAMES, organization_ids, all_of_them)
 
 
 class _Reading:
     """The questions about one selection."""
 
-    def __init__(self, organization_ids: Sequence[int], period: Period, use_case: str | None) -> None:
-        self._at = roll_ups.standing(NAMES, organization_ids)
+    def __init__(
+        self, at: Standing, organization_ids: Sequence[int], period: Period, use_case: str | None
+    ) -> None:
+        self._at = at
         self._values = {"organization_ids": list(organization_ids), "use_case": use_case}
         self._period = period
         self._only = "" if use_case is None else " AND use_case = %(use_case)s"
@@ -218,7 +228,7 @@ class _Reading:
             sampled=" AND sample < %(samples)s" if is_sample else "",
             newer_sampled=f" AND {_SAMPLE_OF} < %(samples)s" if is_sample else "",
         )
-        samples = max(_SAMPLES * SAMPLE // named, 1)
+        samples = max(SampleOf.PARTS * SAMPLE // named, 1)
         [(looked_at, *spread)] = self._read(statement, kind=kind, samples=samples)
         return CostDistribution(named, looked_at, mean_eur, *spread)
 
@@ -247,7 +257,7 @@ class _Reading:
         return {"days": f"kpi_named_days WHERE {roll_ups.WANTED}", "before": among.before, "parts": "1"}
 
     def _months(self, among: _Among, firsts: Sequence[date]) -> dict[str, date]:
-        """The whole months that are read as such: none where the steps are days."""
+        """The whole months that are read as such: none where a step begins within one."""
         months = roll_ups.whole_months(self._period.first, self._period.last)
         if among.months and all(first.day == 1 for first in firsts[1:]):
             return months

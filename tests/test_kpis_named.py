@@ -2,18 +2,20 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from aigov.organizations.create import create_organization
 from aigov.organizations.models import Organization
 from budgets import roll_ups
 from budgets.models import RollUp
+from budgets.roll_ups import Standing
 from kpis import facts
 from kpis import named as named_module
 from kpis.buckets import buckets
@@ -93,6 +95,71 @@ def test_rows_know_the_row_before_them_whatever_comes_and_goes(organization: Org
             said = (row.before, row.before_in_use_case, row.before_by_model, row.before_in_both)
             assert said == days_before(row, rows)
     assert {said.before for said in rows} > {NEVER}
+
+
+def test_rows_that_were_there_before_are_put_in_order(organization: Organization) -> None:
+    NamedDay.objects.bulk_create(random_rows(organization, random.Random(4), 60))
+    NamedDay.objects.filter(organization=organization).update(before=NEVER, before_in_both=DAY)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT kpi_named_days_order_statement('kpi_named_days d')")
+        cursor.execute(cursor.fetchone()[0])
+    rows = all_rows(organization)
+    assert {(row.before, row.before_in_both) for row in rows} == {
+        (days_before(row, rows)[0], days_before(row, rows)[3]) for row in rows
+    }
+
+
+def test_the_key_of_a_row_does_not_change(organization: Organization) -> None:
+    NamedDay.objects.bulk_create(random_rows(organization, random.Random(4), 3))
+    rows = NamedDay.objects.filter(organization=organization)
+    for change in ({"day": DAY}, {"external_id": "erased"}, {"use_case": "x"}, {"model": "x"}):
+        with pytest.raises(IntegrityError, match="does not change"):
+            rows.update(**change)
+
+
+NO_LOCK = """
+DO $$ BEGIN
+    EXECUTE replace(pg_get_functiondef('kpi_named_days_order'::regproc), '{0}', '{1}');
+END $$
+"""
+LOCK = "PERFORM FROM roll_ups"
+
+
+@pytest.fixture(params=[True, False], ids=["locked", "control"])
+def is_locked(request: Any) -> Iterator[bool]:
+    """Whether who writes rows waits for others that do; without, in the negative control, they do not."""
+    if request.param:
+        yield True
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(NO_LOCK.format(LOCK, "PERFORM NULL; -- " + LOCK))
+        yield False
+        cursor.execute(NO_LOCK.format("PERFORM NULL; -- " + LOCK, LOCK))
+
+
+def test_two_who_write_rows_of_one_lead_at_once_see_each_others(
+    organization: Organization, is_locked: bool
+) -> None:
+    rows = [
+        NamedDay(organization=organization, kind="lead", external_id="L", day=day, cost_eur=1, calls=1)
+        for day in (DAY, DAY + timedelta(days=1))
+    ]
+
+    def write_second() -> None:
+        NamedDay.objects.bulk_create(rows[1:])
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            NamedDay.objects.bulk_create(rows[:1])
+            second = pool.submit(write_second)
+            # It waits in any case, at the latest for sums that both add to; by then it has looked.
+            wait([second], timeout=0.5)
+        second.result(timeout=30)
+    befores = (
+        NamedDay.objects.filter(organization=organization).order_by("day").values_list("before", flat=True)
+    )
+    assert list(befores) == [NEVER, DAY if is_locked else NEVER]
 
 
 LEVELS = {
@@ -204,23 +271,52 @@ def test_reads_equal_plain_sql_wherever_the_roll_up_stands(
             assert found.by_model == plain_groups("provider, model", organization, period, use_case)
 
 
-def test_all_organizations_together_are_the_sum_of_each(past: list[Organization]) -> None:
+def test_only_who_asks_for_every_organization_gets_sums_of_all(past: list[Organization]) -> None:
     everybody = list(Organization.objects.values_list("pk", flat=True))
     assert roll_ups.standing(facts.NAMES, everybody).of_all
     assert not roll_ups.standing(facts.NAMES, everybody[1:]).of_all
-    assert not roll_ups.standing(facts.NAMES, [*everybody[1:], 0]).of_all
+    assert not roll_ups.standing(facts.NAMES, [*everybody[1:], 10**9]).of_all
+    for ids in ([roll_ups.ALL], [*everybody, roll_ups.ALL]):
+        with pytest.raises(ValueError, match="no organization"):
+            direct(ids, PERIODS[0])
+
+
+def test_an_organization_that_comes_while_all_are_read_is_not_among_them(past: list[Organization]) -> None:
+    everybody = list(Organization.objects.values_list("pk", flat=True))
+    asked: list[bool] = []
+
+    def question(at: Standing) -> int:
+        if not asked:
+            create_organization(name=f"New {uuid4().hex[:12]}", time_zone="UTC", acting="the tests")
+        asked.append(at.of_all)
+        return len(asked)
+
+    assert roll_ups.ask(facts.NAMES, everybody, question) == 2
+    assert asked == [True, False]
+
+
+@pytest.mark.parametrize("use_case", [None, "", "offers"])
+def test_all_organizations_together_are_the_sum_of_each(
+    past: list[Organization], rolled_up_to: datetime, use_case: str | None
+) -> None:
+    everybody = list(Organization.objects.values_list("pk", flat=True))
     for period in PERIODS:
         first = [step.first for step in buckets(period.first, period.last).steps]
-        each = [named(first, [pk], period) for pk in everybody]
-        together = named(first, everybody, period)
+        each = [named(first, [pk], period, use_case) for pk in everybody]
+        together = named(first, everybody, period, use_case)
         assert added([one.total for one in each]) == together.total
         for at in range(len(first)):
             assert added([one.steps[at] for one in each]) == together.steps[at]
-        for model in together.by_model:
-            assert (
-                added([one.by_model[model] for one in each if model in one.by_model])
-                == together.by_model[model]
-            )
+        for name in ("by_use_case", "by_model"):
+            found = getattr(together, name)
+            groups = [getattr(one, name) for one in each]
+            assert found == {
+                group: added([of[group] for of in groups if group in of]) for group in set().union(*groups)
+            }
+        assert {kind: spread.named for kind, spread in together.spread.items()} == {
+            "lead": together.total.leads,
+            "order": together.total.orders,
+        }
 
 
 def added(of: list[Direct]) -> Direct:

@@ -50,6 +50,8 @@ class Organization(models.Model):
         verbose_name_plural = _("organizations")
         constraints = [
             models.CheckConstraint(condition=Q(currency="EUR"), name="organization_currency_eur"),
+            # The sums of all organizations together are kept under number 0 (`budgets.roll_ups.ALL`).
+            models.CheckConstraint(condition=Q(id__gt=0), name="organization_number_positive"),
         ]
 
     def __str__(self) -> str:

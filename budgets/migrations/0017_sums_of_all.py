@@ -1,4 +1,7 @@
-"""The costs' sums of all organizations together; the functions know of them from now on."""
+"""The costs' sums of all organizations together; the functions know of them from now on.
+
+The way back leaves them: code that does not know of them reads those of single organizations.
+"""
 
 from pathlib import Path
 
@@ -14,7 +17,7 @@ SELECT roll_up_sums_begin('cost_days', 'cost_sums', 'cost_eur, cost_usd, calls, 
 
 
 class Migration(migrations.Migration):
-    dependencies = [("budgets", "0016_sums_follow")]
+    dependencies = [("budgets", "0016_sums_follow"), ("organizations", "0008_numbers_positive")]
 
     operations = [
         migrations.RunSQL(FUNCTIONS, migrations.RunSQL.noop),

@@ -57,7 +57,8 @@ class CostDay(models.Model):
 class CostSum(models.Model):
     """Sums of days' costs by fewer columns, or by month, whose `day` is its first; kept by triggers.
 
-    A column that its level does not keep is empty: see `budgets/sql/sums.sql`.
+    A column that its level does not keep is empty, and the sums of all organizations together are those of
+    organization 0, which there is none of: see `budgets/sql/sums.sql`.
     """
 
     organization = models.ForeignKey(

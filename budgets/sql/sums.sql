@@ -4,7 +4,8 @@
 -- A level of sums is told as 'name|span|columns|of': what it is called in its table; day or month; which of the
 -- roll-up's columns it keeps beside the organization and the day (of a month, its first; a column may have another
 -- name, as in 'this AS that'); and whether it has the sums of each organization, of all together, or both. Those
--- of all are as if of organization 0, which there is none of. `parts` says how many rows of the roll-up are in one.
+-- of all are as if of organization 0, which there is none of. `parts` says how many rows of the roll-up are in one;
+-- one that rows have left may stay, with nothing in it.
 
 -- The statement that adds to a level what came to a roll-up and went from it: `p_changed` is a SELECT of these
 -- rows with a `sign` of 1 or -1.
@@ -46,8 +47,8 @@ BEGIN
     END LOOP;
     IF TG_OP = 'DELETE' THEN
         EXECUTE format(
-            'DELETE FROM %I WHERE parts = 0 AND organization_id IN (SELECT organization_id FROM before UNION SELECT 0)',
-            TG_ARGV[0]
+            'DELETE FROM %I WHERE parts = 0 AND organization_id IN (SELECT organization_id FROM before%s)', TG_ARGV[0],
+            CASE WHEN array_to_string(TG_ARGV, ' ') ~ '[|](all|both)' THEN ' UNION SELECT 0' END
         );
     END IF;
     RETURN NULL;

@@ -1,4 +1,7 @@
-"""The sums of all organizations together, and histograms by day, beside what there was."""
+"""The sums of all organizations together, and histograms by day, beside what there was.
+
+The way back leaves them, as that of `budgets.0017_sums_of_all`.
+"""
 
 from django.db import migrations
 

@@ -8,12 +8,6 @@ from django.db import migrations, models
 import budgets.models.books
 import kpis.models
 
-#: They are made of the cost records again by the next roll-ups; until then each read does it for itself.
-AGAIN = """
-DELETE FROM kpi_named_days;
-UPDATE roll_ups SET upto = 'epoch' WHERE name = 'names';
-"""
-
 
 def never() -> models.DateField:  # type: ignore[type-arg]
     return models.DateField(db_default=date.min)
@@ -22,11 +16,10 @@ def never() -> models.DateField:  # type: ignore[type-arg]
 class Migration(migrations.Migration):
     dependencies = [
         ("kpis", "0006_sums_of_all"),
-        ("organizations", "0007_makers_of_keys_stay"),
+        ("organizations", "0008_numbers_positive"),
     ]
 
     operations = [
-        migrations.RunSQL(AGAIN, migrations.RunSQL.noop),
         migrations.RenameModel("Named", "NamedDay"),
         migrations.AlterField(
             "NamedDay",

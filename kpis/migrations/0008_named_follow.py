@@ -5,7 +5,16 @@ from pathlib import Path
 from django.db import migrations
 
 ORDER = (Path(__file__).parent.parent / "sql" / "named.sql").read_text(encoding="utf-8")
-NO_ORDER = "DROP FUNCTION kpi_named_days_order CASCADE"
+NO_ORDER = """
+DROP FUNCTION kpi_named_days_order CASCADE;
+DROP FUNCTION kpi_named_days_order_statement;
+DROP FUNCTION kpi_named_days_keep_key CASCADE;
+"""
+#: Under the lock of the roll-up, which writes rows.
+PAST = """
+SELECT upto FROM roll_ups WHERE name = 'names' FOR UPDATE;
+DO $$ BEGIN EXECUTE kpi_named_days_order_statement('kpi_named_days d'); END $$;
+"""
 BEGIN = """
 SELECT roll_up_sums_begin('kpi_named_days', 'kpi_named_sums', 'cost_eur',
                           'days|day|kind, before|both', 'months|month|kind, before|both',
@@ -24,5 +33,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(ORDER, NO_ORDER),
+        migrations.RunSQL(PAST, migrations.RunSQL.noop),
         migrations.RunSQL(BEGIN, END),
     ]

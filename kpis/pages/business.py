@@ -164,7 +164,7 @@ def _looked_at(found: CostDistribution) -> str:
         return _("Over all that calls name in the period.")
     return _(
         "The average is that of all %(named)s that calls name in the period. The other figures are those of a"
-        " random sample of %(looked_at)s."
+        " sample of %(looked_at)s."
     ) % {"named": write(found.named, "count"), "looked_at": write(found.looked_at, "count")}
 
 
