@@ -232,19 +232,21 @@ def test_a_lead_named_on_several_days_of_a_month_counts_once_in_it(organization:
 
 
 def test_the_return_on_spend_runs_up_to_the_card(organization: Organization) -> None:
-    days = [datetime(2026, 5, day, 12, tzinfo=UTC) for day in (5, 6)]
+    days = [datetime(2026, 5, day, 12, tzinfo=UTC) for day in (4, 5, 6)]
+    costs = [Decimal("0.3"), Decimal("1.7"), Decimal(2)]
     write_past(
         organization=organization,
-        records=[cost_record(organization, day, Decimal(2)) for day in days],
+        records=[cost_record(organization, day, cost) for day, cost in zip(days, costs, strict=True)],
         decisions=[],
     )
-    told = [Told("order", f"O-{day.day}", day, Decimal(10)) for day in days[1:]]
+    # Too little is spent on the first day for an order to say much.
+    told = [Told("order", f"O-{day.day}", day, Decimal(5)) for day in days[::2]]
     record_outcomes(organization=organization, outcomes=told, acting="the tests")
     asked = {"period": "2026-05"}
     client = as_role("finance", organization)
     rows = rows_of(client.get(export_address("business", "return-on-spend"), asked))
     known = [row for row in rows[1:] if row[1]]
-    assert (known[0][0], {float(row[1]) for row in known}) == ("2026-05-06", {2.5})
+    assert (known[0][0], {float(row[1]) for row in known}) == ("2026-05-05", {2.5})
 
 
 def test_a_cap_far_above_the_columns_is_told_and_not_drawn(organization: Organization) -> None:

@@ -85,16 +85,25 @@ def _direct(name: str, title: Any, definition: str, ratio: Callable[[Direct], De
     return figure
 
 
+#: The return on spend is drawn from where so much of the period's cost is spent: before, one order throws it.
+RETURN_DRAWN_FROM = Decimal("0.1")
+
+
 def return_over_time(read: Readings) -> Figure:
     """Value of leads and orders by what AI cost, both from the period's beginning: a day's would leap."""
     values, value_eur, cost_eur = [], ZERO, ZERO
+    enough_eur = sum((each.cost_eur for each in read.business), ZERO) * RETURN_DRAWN_FROM
     for each in read.business:
         value_eur, cost_eur = value_eur + each.outcomes.value_eur, cost_eur + each.cost_eur
-        values.append(definitions.return_on_spend(value_eur, cost_eur) if value_eur else None)
+        is_known = value_eur and cost_eur >= enough_eur
+        values.append(definitions.return_on_spend(value_eur, cost_eur) if is_known else None)
     words = Words(
         *("return-on-spend", _("Return on spend over time"), "return_on_spend"),
         _("No lead or order of this period has a value. Report `value_eur` with the outcomes."),
-        _("Value of leads and orders by all cost, from the beginning of the period up to each day or month."),
+        _(
+            "Value of leads and orders by all cost, from the beginning of the period up to each day or month;"
+            " drawn from where a tenth of that cost is spent."
+        ),
     )
     return lines_over_time(words, read.steps, [Series(_("Return on spend"), plots.BLUE, values)], "factor")
 
