@@ -41,6 +41,7 @@ from providers.circuit import (
     replayed,
     switch_in_force,
     switched,
+    wait_s,
 )
 from providers.circuit_store import CircuitStore, StoreUnavailable
 from providers.errors import ProviderError
@@ -97,6 +98,11 @@ class Breaker:
     def is_closed(self, provider: str, model: str) -> bool:
         """Whether a call may be sent that is no probe."""
         return self._standing((provider, model)) == "closed"
+
+    def wait_s(self, provider: str, model: str) -> float:
+        """In how many seconds a call may be sent; 0 where one may be now."""
+        all_models = self._circuits.get((provider, ALL_MODELS), UNTOUCHED)
+        return wait_s(self._circuits.get((provider, model), UNTOUCHED), all_models, _now())
 
     async def succeeded(self, provider: str, model: str) -> None:
         self._ended((provider, model), partial(after_success, now=_now()))

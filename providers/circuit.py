@@ -128,6 +128,18 @@ def switch_in_force(circuit: Circuit, all_models: Circuit) -> Switch:
     return all_models.switch if circuit.switch == "automatic" else circuit.switch
 
 
+def wait_s(circuit: Circuit, all_models: Circuit, now: float) -> float:
+    """In how many seconds a call may be sent; 0 where one may be now.
+
+    How long an operator keeps a model off, nobody knows: then as long as failures keep it open at most.
+    """
+    if in_force(circuit, all_models, now) != "open":
+        return 0.0
+    if switch_in_force(circuit, all_models) == "forced_open":
+        return OPEN_MAX_S
+    return circuit.retry_at - now
+
+
 # --- Changes
 
 

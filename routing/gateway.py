@@ -14,6 +14,7 @@ Where the small model's answer is to be judged, it is judged before its first wo
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
@@ -153,7 +154,16 @@ async def _ask(course: Course, tier: Tier) -> Answer:
                 raise AnswerBroken(error.message) from error
             if not error.failover:
                 raise BadRequest(error.message, param=error.param, code="provider_refused") from error
-    raise NoProviderAvailable(f"No provider can answer with a {tier} model now.", retry_after_s=1)
+    raise _no_provider(course, tier)
+
+
+def _no_provider(course: Course, tier: Tier) -> NoProviderAvailable:
+    """Says when the first of the tier's models may be asked again."""
+    waits = [
+        breaker().wait_s(candidate.provider, candidate.model) for candidate in candidates_of(course, tier)
+    ]
+    message = f"No provider can answer with a {tier} model now."
+    return NoProviderAvailable(message, retry_after_s=max(math.ceil(min(waits, default=0)), 1))
 
 
 def _may_try(course: Course) -> bool:

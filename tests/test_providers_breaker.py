@@ -46,6 +46,7 @@ from providers.circuit import (
     replayed,
     standing,
     switched,
+    wait_s,
 )
 from providers.circuit_store import CircuitStore, StoreUnavailable
 from providers.errors import (
@@ -227,6 +228,21 @@ def test_a_switch_goes_before_the_rules_and_a_models_own_before_its_providers(
     own: Circuit, of_all_models: Circuit, stands: str
 ) -> None:
     assert in_force(own, of_all_models, NOW) == stands
+
+
+@pytest.mark.parametrize(
+    ("own", "of_all_models", "seconds"),
+    [
+        (AUTO, AUTO, 0),
+        (failures(5), AUTO, OPEN_S),
+        (failures(5, now=NOW - OPEN_S), AUTO, 0),
+        (failures(5), SHUT, 0),
+        (OPEN, AUTO, OPEN_MAX_S),
+        (AUTO, OPEN, OPEN_MAX_S),
+    ],
+)
+def test_how_long_it_is_to_be_left_alone(own: Circuit, of_all_models: Circuit, seconds: float) -> None:
+    assert wait_s(own, of_all_models, NOW) == seconds
 
 
 faults = st.sampled_from([BROKEN, Fault("rate_limited", 0.0), Fault("rate_limited", 40.0), Fault("x", 300.0)])

@@ -121,6 +121,18 @@ def test_when_all_providers_fail_it_is_said_and_costs_nothing(
     assert [attempt["outcome"] for attempt in refused.attempts] == ["failed"] * 3, "there is no fourth try"
 
 
+@pytest.mark.parametrize(
+    ("faults", "retry_after"),
+    [("[[fault:429:40@openai]][[fault:429:20@anthropic]]", range(19, 21)), ("[[fault:503]]", range(1, 2))],
+)
+def test_the_caller_is_told_when_the_first_model_may_be_asked_again(
+    api: httpx2.Client, faults: str, retry_after: range
+) -> None:
+    for _ in range(2):  # at the second time, open circuits alone say no
+        response = api.post(PATH, json=body(faults + LEAD, tier="small"))
+        assert (response.status_code, int(response.headers["retry-after"]) in retry_after) == (503, True)
+
+
 def test_a_call_that_may_have_been_billed_is_charged_in_full_as_estimated(
     api: httpx2.Client, organization: Organization
 ) -> None:
