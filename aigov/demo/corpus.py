@@ -47,6 +47,8 @@ COST_CENTRES: dict[Kind, str] = {
     "summary": "4300",
     "contract": "4400",
 }
+#: So many orders are written about, each in several e-mails: as many as a good day brings.
+ORDERS = 6
 COMPANIES = {
     "de": (
         "Musterwerk Nord GmbH",
@@ -154,5 +156,5 @@ def _metadata(text: Text, number: int, run: int) -> dict[str, str]:
     if text.kind == "lead":
         metadata["lead_id"] = f"L-{run}-{number}"
     if text.truth in ("order", "invoice"):
-        metadata["order_id"] = f"O-{run}-{number}"
+        metadata["order_id"] = f"O-{run}-{number % ORDERS}"
     return metadata
