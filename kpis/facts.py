@@ -63,7 +63,7 @@ HISTOGRAMS = Target(
     WHERE""",
     sums_table="kpi_histogram_sums",
     levels=(
-        Level("day", "day", ("kind", "label", "bin"), of="both"),
+        Level("day", "day", ("kind", "label", "bin"), of="all"),
         Level("month", "month", ("kind", "label", "bin"), of="both"),
     ),
 )

@@ -78,7 +78,7 @@ class Named:
 
 
 #: Of more leads (or orders) than this, so many are looked at one by one.
-SAMPLE = 20_000
+SAMPLE = 10_000
 _SAMPLE_OF = SampleOf.template % {"expressions": "external_id"}
 
 

@@ -425,11 +425,14 @@ def _requests_by(
 def _outcomes_by(organization_ids: Sequence[int], period: Period, *group: str) -> list[tuple[Any, ...]]:
     """Rows of the group, how many leads or orders, and their value."""
     columns = ", ".join(roll_ups.MONTH if name == "month" else name for name in group)
+    # By day first: a month is worked out for each day, and not for each lead.
+    days = (
+        "SELECT day, kind, count(*) AS outcomes, sum(value_eur) AS value_eur FROM kpi_outcomes"
+        " WHERE organization_id = ANY(%s) AND day BETWEEN %s AND %s GROUP BY day, kind"
+    )
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns}, count(*), sum(value_eur) FROM kpi_outcomes"
-            " WHERE organization_id = ANY(%s) AND day BETWEEN %s AND %s"
-            f" GROUP BY {columns}",
+            f"SELECT {columns}, sum(outcomes)::bigint, sum(value_eur) FROM ({days}) d GROUP BY {columns}",
             [list(organization_ids), period.first, period.last],
         )
         rows: list[tuple[Any, ...]] = cursor.fetchall()

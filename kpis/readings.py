@@ -36,7 +36,7 @@ class Totals:
     """The key figures of a period, each read when it is first needed.
 
     Args:
-        requests, direct: how to come by them where they are read already, by step.
+        requests, business, direct: how to come by them where they are read already, by step.
     """
 
     def __init__(
@@ -46,10 +46,11 @@ class Totals:
         use_case: str | None,
         *,
         requests: Callable[[], Requests] | None = None,
+        business: Callable[[], Business] | None = None,
         direct: Callable[[], Direct] | None = None,
     ) -> None:
         self._chosen = ids, period, use_case
-        self._requests, self._direct = requests, direct
+        self._requests, self._business, self._direct = requests, business, direct
 
     @cached_property
     def requests(self) -> Requests:
@@ -58,7 +59,7 @@ class Totals:
     @cached_property
     def business(self) -> Business:
         """Without the calls that name a lead or an order."""
-        return queries.spending(*self._chosen)
+        return self._business() if self._business else queries.spending(*self._chosen)
 
     @cached_property
     def direct(self) -> Direct:
@@ -90,6 +91,7 @@ class Readings:
         return Totals(
             *(self.ids, self.period, self.use_case),
             requests=lambda: _all_requests(self.requests),
+            business=lambda: _all_business(list(self._business.values())),
             direct=lambda: self.named.total,
         )
 
@@ -143,7 +145,13 @@ class Readings:
     @cached_property
     def business(self) -> Sequence[Business]:
         """What each step cost and brought, without the calls that name a lead or an order."""
-        return self._gathered(partial(queries.business_by_day, step=self.steps.kind), _all_business)
+        gathered = self.steps.gathered(self._business.items(), lambda row: row[0])
+        return [_all_business([value for _day, value in rows]) for rows in gathered]
+
+    @cached_property
+    def _business(self) -> Mapping[date, Business]:
+        """The same with what is dated ahead: a lead may be told of a day before it comes."""
+        return queries.business_by_day(self.ids, self.period, self.use_case, step=self.steps.kind)
 
     @cached_property
     def named(self) -> Named:

@@ -11,7 +11,7 @@ SELECT roll_up_sums_begin('kpi_request_days', 'kpi_request_sums',
                           'day|day|route, error_code|both', 'month|month|route, error_code|both',
                           'use_cases|month|use_case, route, error_code|both');
 SELECT roll_up_sums_begin('kpi_histogram_days', 'kpi_histogram_sums', 'requests',
-                          'day|day|kind, label, bin|both', 'month|month|kind, label, bin|both');
+                          'day|day|kind, label, bin|all', 'month|month|kind, label, bin|both');
 SELECT roll_up_sums_begin('kpi_attempt_days', 'kpi_attempt_sums', 'attempts',
                           'month|month|provider, model, tier, outcome, error|both',
                           'day|day|provider, model, tier, outcome, error|all');
