@@ -278,11 +278,13 @@ def sums_by(
     """
     wanted = only if use_case is None else {**only, "use_case": use_case}
     values = {"organization_ids": list(organization_ids), "first": first, "last": last, **wanted}
-    return ask(
-        source,
-        organization_ids,
-        lambda at: read(sums(source, target, group, wanted, of_all=at.of_all), at, **values),
-    )
+
+    def question(at: Standing) -> list[tuple[Any, ...]]:
+        return read(sums(source, target, group, wanted, of_all=at.of_all), at, **values)
+
+    if "organization_id" in group:  # each one's own sums, whether they are all or not
+        return question(standing(source, organization_ids))
+    return ask(source, organization_ids, question)
 
 
 def sums(

@@ -1,6 +1,7 @@
 """The dashboards' figures equal what plain SQL over the raw rows says, live and rolled up."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -361,6 +362,30 @@ def test_nothing_at_all_has_no_figures(organization: Organization) -> None:
         assert (requests.availability, requests.availability_without_fallback) == (None, None)
     assert queries.latencies([organization.pk], PERIODS[1])[""].p50_ms is None
     assert named([PERIODS[1].first], [organization.pk], PERIODS[1]).spread == {}
+
+
+@pytest.mark.parametrize("period", PERIODS)
+@pytest.mark.parametrize("use_case", [None, "leads"])
+def test_sums_of_all_organizations_say_what_those_of_each_say(
+    past: list[Organization], period: Period, use_case: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (list(Organization.objects.values_list("pk", flat=True)), period, use_case)
+
+    def reads() -> list[Any]:
+        by_step = (queries.business_by_day, queries.requests_by_day, queries.tier_cost_by_day)
+        over_all = (queries.figures, queries.confidence_histogram, queries.latencies, queries.attempts)
+        return [
+            *(read(*asked) for read in over_all),
+            *(read(*asked, step=step) for read in by_step for step in ("day", "month")),
+            *(queries.latencies_by_step(*asked, step=step) for step in ("day", "month")),
+            *(queries.costs_of(*asked, *group) for group in (("use_case",), ("provider", "model"))),
+        ]
+
+    standing = roll_ups.standing
+    assert standing(daily.COSTS, asked[0]).of_all
+    of_all = reads()
+    monkeypatch.setattr(roll_ups, "standing", lambda *of: replace(standing(*of), of_all=False))
+    assert of_all == reads()
 
 
 def test_the_overview_takes_a_fixed_number_of_queries(
