@@ -35,7 +35,7 @@ from tests.conftest import Sandbox
 from tests.services import SOURCE_FOLDER
 from tests.web_processes import WebProcesses, web_processes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("outages")]
 
 PATH = "/api/v1/completions"
 CLIENTS = 8
