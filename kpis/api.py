@@ -1,5 +1,6 @@
 """The key figures over HTTP: leads and orders in, figures out."""
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -20,6 +21,7 @@ from aigov.organizations.models import Scope as KeyScope
 from aigov.organizations.principals import Principal
 from aigov.web.parsers import UNSTORABLE, parse_json
 from kpis import hooks, queries
+from kpis.filters import FIRST_YEAR, LAST_YEAR
 from kpis.models import OutcomeKind
 from kpis.outcomes import EXTERNAL_ID_CHARACTERS_MAX, OUTCOMES_MAX, Taken, Told, record_outcomes
 from kpis.periods import DAYS_MAX, Period
@@ -41,6 +43,8 @@ class Instant(serializers.DateTimeField):
 
 
 class OutcomeSerializer(serializers.Serializer[Any]):
+    default_error_messages = {"unknown": "There is no such field."}
+
     kind = serializers.ChoiceField(choices=OutcomeKind.values)
     external_id = serializers.CharField(max_length=EXTERNAL_ID_CHARACTERS_MAX, help_text="Your own id of it.")
     occurred_at = Instant()
@@ -51,6 +55,13 @@ class OutcomeSerializer(serializers.Serializer[Any]):
         default=Decimal(0),
         help_text="What it is worth.",
     )
+
+    def to_internal_value(self, data: Any) -> Any:
+        """A field that is not known is a mistake: a misspelled value would be 0, and nobody would notice."""
+        unknown = set(data) - set(self.fields) if isinstance(data, Mapping) else set()
+        if unknown:
+            raise serializers.ValidationError(dict.fromkeys(sorted(unknown), self.error_messages["unknown"]))
+        return super().to_internal_value(data)
 
 
 class OutcomesSerializer(serializers.Serializer[Any]):
@@ -219,11 +230,12 @@ def _day(given: Any, name: str, default: date) -> date:
     if text is None:
         return default
     try:
-        if len(text) != len("2026-11-01"):
-            raise ValueError
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError:
-        raise BadRequest("This is no date such as 2026-11-01.", param=name) from None
+        found = None
+    if found is None or found.isoformat() != text or not FIRST_YEAR <= found.year <= LAST_YEAR:
+        raise BadRequest(f"This is no date of {FIRST_YEAR} to {LAST_YEAR} such as 2026-11-01.", param=name)
+    return found
 
 
 def _summary(figures: queries.Figures, period: Period) -> dict[str, Any]:

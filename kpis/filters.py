@@ -136,6 +136,7 @@ class Selection:
         offered: the organizations that the person may see, by name.
         chosen: those of them that were asked for; none: all.
         today: the latest of the organizations' local dates.
+        today_everywhere: the earliest of them: the days before it are over in all of them.
         problems: what could not be read, in words.
     """
 
@@ -145,6 +146,7 @@ class Selection:
     use_case: str
     compare: bool
     today: date
+    today_everywhere: date
     problems: tuple[str, ...] = ()
 
     @property
@@ -157,7 +159,7 @@ class Selection:
 
     @property
     def compared(self) -> Picked | None:
-        return compared_with(self.picked, self.today) if self.compare else None
+        return compared_with(self.picked, self.today_everywhere) if self.compare else None
 
     @property
     def query(self) -> str:
@@ -181,16 +183,17 @@ def selection(given: QueryDict, offered: Sequence[Organization], now: datetime) 
     problems: list[str] = []
     chosen = _organizations(given, {each.pk for each in offered}, problems.append)
     shown = [each for each in offered if not chosen or each.pk in chosen]
-    today = latest_date(now, (each.time_zone for each in shown))
+    dates = local_dates(now, (each.time_zone for each in shown))
+    today = max(dates)
     period = _period(given, today, problems.append)
     use_case = _use_case(given, problems.append)
     compare = _compare(given, problems.append)
-    return Selection(period, offered, chosen, use_case, compare, today, tuple(problems))
+    return Selection(period, offered, chosen, use_case, compare, today, min(dates), tuple(problems))
 
 
-def latest_date(now: datetime, time_zones: Iterable[str]) -> date:
-    """The latest local date among `time_zones`; without any, that of UTC."""
-    return max((now.astimezone(ZoneInfo(zone)).date() for zone in set(time_zones)), default=now.date())
+def local_dates(now: datetime, time_zones: Iterable[str]) -> set[date]:
+    """The dates that it is in `time_zones`; without any, that of UTC."""
+    return {now.astimezone(ZoneInfo(zone)).date() for zone in time_zones} or {now.date()}
 
 
 def months_offered(today: date) -> list[Picked]:

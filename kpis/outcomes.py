@@ -58,8 +58,8 @@ def record_outcomes(*, organization: Organization, outcomes: Sequence[Told], act
         BadRequest: there are too many, or one is dated where none can be; nothing is recorded.
     """
     _check(outcomes)
+    _take_turns(organization)
     told = {outcome.key: outcome for outcome in outcomes}
-    # In one order everywhere, so that two batches never wait for each other.
     ordered = [told[key] for key in sorted(told)]
     before = _known(organization, ordered)
     _write(organization, ordered)
@@ -92,14 +92,20 @@ def is_possible(occurred_at: datetime) -> bool:
     return EARLIEST.timestamp() <= occurred_at.timestamp() <= clock.now().timestamp() + AHEAD_S_MAX
 
 
+def _take_turns(organization: Organization) -> None:
+    """Until the end of the transaction no other batch of the organization is recorded.
+
+    Two that tell of the same new lead would both take it for new, and one's value would be lost unnoticed.
+    """
+    Organization.objects.select_for_update(no_key=True).values_list("pk").get(pk=organization.pk)
+
+
 def _known(organization: Organization, outcomes: Sequence[Told]) -> dict[tuple[str, str], Mapping[str, str]]:
-    """What is recorded of them, locked until the end of the transaction."""
+    """What is recorded of them."""
     ids = {outcome.external_id for outcome in outcomes}
     wanted = {outcome.key for outcome in outcomes}
-    rows = Outcome.objects.select_for_update().filter(organization=organization, external_id__in=ids)
-    found = rows.order_by("kind", "external_id").values_list(
-        *("kind", "external_id", "occurred_at", "value_eur")
-    )
+    rows = Outcome.objects.filter(organization=organization, external_id__in=ids)
+    found = rows.values_list("kind", "external_id", "occurred_at", "value_eur")
     return {(row[0], row[1]): _facts(Told(*row)) for row in found if (row[0], row[1]) in wanted}
 
 

@@ -14,6 +14,7 @@ from django.utils.timezone import localtime, make_aware
 from django.utils.translation import gettext as _
 
 from aigov import clock
+from aigov.money import ZERO
 from aigov.registry.snapshot import load_settings_sync
 from budgets import daily
 from budgets.forecast import WEEK, WEEKS_MAX, Forecast, forecast
@@ -126,10 +127,14 @@ class Readings:
     @cached_property
     def forecast(self) -> Forecast | None:
         """Where this month's cost may end; None of any other period, or where nothing is known yet."""
-        today, picked = self.chosen.today, self.chosen.picked
+        # Where it is tomorrow already, the day still runs elsewhere: what it costs there is today's.
+        today, picked = self.chosen.today_everywhere, self.chosen.picked
         if picked.kind != "month" or self.use_case or not picked.first <= today <= picked.last:
             return None
-        costs = queries.cost_by_day(self.ids, Period(today - timedelta(days=WEEK * WEEKS_MAX), today))
+        span = Period(today - timedelta(days=WEEK * WEEKS_MAX), min(self.chosen.today, picked.last))
+        costs: dict[date, Decimal] = {}
+        for day, cost_eur in queries.cost_by_day(self.ids, span).items():
+            costs[min(day, today)] = costs.get(min(day, today), ZERO) + cost_eur
         # What was before the first call is not known to cost nothing.
         days = list(dropwhile(lambda day: not day[1], costs.items()))
         return forecast(days, month=picked.first, today=today)

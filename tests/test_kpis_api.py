@@ -2,20 +2,22 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import httpx2
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from aigov import clock
 from aigov.demo.past import write_past
 from aigov.organizations.models import AuditEntry, Organization
 from kpis.models import Outcome
-from kpis.outcomes import OUTCOMES_MAX, Told, record_outcomes
+from kpis.outcomes import OUTCOMES_MAX, Taken, Told, record_outcomes
 from routing.models import Decision
+from tests.admin_world import last_audit_entry
 from tests.kpis_world import cost_record, decision, write_random_past
 from tests.ledger_world import charge_of, hold_sync, settle_sync
 
@@ -76,6 +78,7 @@ def test_of_two_in_a_batch_the_last_counts(api: httpx2.Client, organization: Org
         ({"external_id": "x" * 201}, "outcomes[1].external_id"),
         ({"occurred_at": "2026-11-02T10:00:00"}, "outcomes[1].occurred_at"),
         ({"occurred_at": "yesterday"}, "outcomes[1].occurred_at"),
+        ({"value": "4800.00"}, "outcomes[1].value"),
         ({"occurred_at": "1999-12-31T10:00:00Z"}, "outcomes[1].occurred_at"),
         ({"occurred_at": "2999-12-31T10:00:00Z"}, "outcomes[1].occurred_at"),
     ],
@@ -129,6 +132,26 @@ def test_batches_in_other_orders_do_not_wait_for_each_other(
         thread.join()
     assert refused == []
     assert Outcome.objects.filter(organization=organization).count() == 300
+
+
+def test_of_two_who_tell_of_the_same_at_once_the_second_changes_it(organization: Organization) -> None:
+    at = clock.now()
+
+    def tell(value: int) -> Taken:
+        try:
+            told = [Told("order", "O-1", at, Decimal(value))]
+            return record_outcomes(organization=organization, outcomes=told, acting="the tests")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            told = [Told("order", "O-1", at, Decimal(1))]
+            assert record_outcomes(organization=organization, outcomes=told, acting="the tests").created == 1
+            second = pool.submit(tell, 2)
+            wait([second], timeout=0.5)
+        assert second.result(timeout=30) == Taken(created=0, changed=1, unchanged=0)
+    assert last_audit_entry(organization, "outcome.change").before["order O-1"]["value_eur"] == "1.00"
 
 
 # --- The summary
@@ -211,6 +234,8 @@ def test_a_completion_is_counted_at_once(api: httpx2.Client, organization: Organ
         ({"from": "2026-11-31"}, "from"),
         ({"from": "20261101"}, "from"),
         ({"to": "today"}, "to"),
+        ({"from": "2026-W46-1"}, "from"),
+        ({"from": "9999-12-01", "to": "9999-12-31"}, "to"),
         ({"from": "2026-11-02", "to": "2026-11-01"}, "from"),
         ({"from": "2020-11-02", "to": "2026-11-01"}, "from"),
         ({"use_case": "x" * 201}, "use_case"),

@@ -133,6 +133,12 @@ def test_today_is_the_latest_local_date() -> None:
     assert selected(now=late, offered=[]).today == date(2026, 11, 30)
 
 
+def test_only_days_that_are_over_everywhere_are_compared() -> None:
+    far_apart = selected(now=NOW, offered=[organization(1), organization(2, "Pacific/Auckland")])
+    assert (far_apart.today, far_apart.today_everywhere) == (date(2026, 11, 24), date(2026, 11, 23))
+    assert far_apart.compared == selected().compared
+
+
 @pytest.mark.parametrize(
     ("period", "expected"),
     [
