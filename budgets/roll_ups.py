@@ -235,6 +235,12 @@ def standing(source: Source, organization_ids: Collection[int]) -> Standing:
     return Standing(*found)
 
 
+_STANDING = """
+SELECT upto, NOT EXISTS (SELECT FROM organizations_organization WHERE id <> ALL(%s))
+FROM roll_ups WHERE name = %s
+"""
+
+
 def ask(source: Source, organization_ids: Collection[int], question: Callable[[Standing], T]) -> T:
     """The answer to a question that reads of these organizations.
 
@@ -246,12 +252,6 @@ def ask(source: Source, organization_ids: Collection[int], question: Callable[[S
     if at.of_all and not standing(source, organization_ids).of_all:
         return question(replace(at, of_all=False))
     return found
-
-
-_STANDING = """
-SELECT upto, NOT EXISTS (SELECT FROM organizations_organization WHERE id <> ALL(%s))
-FROM roll_ups WHERE name = %s
-"""
 
 
 #: The first day of a row's month, where rows are grouped by months.

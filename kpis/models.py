@@ -18,10 +18,10 @@ class OutcomeKind(models.TextChoices):
 
 
 class SampleOf(models.Func):
-    """Which of so many `PARTS` of all texts one belongs to, by its hash."""
+    """Which of so many `PARTS` of all texts one belongs to, by its hash; a power of two."""
 
     PARTS = 1_024
-    template = "(hashtextextended(%(expressions)s, 0) & 1023)::smallint"
+    template = f"(hashtextextended(%(expressions)s, 0) & {PARTS - 1})::smallint"
 
 
 class Outcome(models.Model):

@@ -159,7 +159,7 @@ FROM (
 
 
 def direct(organization_ids: Sequence[int], period: Period, use_case: str | None = None) -> Direct:
-    """What the calls of a period that name a lead or an order cost; 2 queries."""
+    """What the calls of a period that name a lead or an order cost; 2 queries, of all organizations 3."""
 
     def total(at: Standing) -> Direct:
         return _Reading(at, organization_ids, period, use_case).steps([period.first]).total
@@ -172,7 +172,7 @@ def named(
 ) -> Named:
     """As `direct`, for each of the steps that begin on `firsts`, for each use case and for each provider and
     model; a lead counts once in each. And how the cost of a lead (or order) is spread over all. At most 6
-    queries.
+    queries, of all organizations 7.
     """
 
     def all_of_them(at: Standing) -> Named:

@@ -60,9 +60,8 @@ def record_outcomes(*, organization: Organization, outcomes: Sequence[Told], act
     _check(outcomes)
     _take_turns(organization)
     told = {outcome.key: outcome for outcome in outcomes}
-    ordered = [told[key] for key in sorted(told)]
-    before = _known(organization, ordered)
-    _write(organization, ordered)
+    before = _known(organization, list(told.values()))
+    _write(organization, list(told.values()))
     changed = {key: known for key, known in before.items() if known != _facts(told[key])}
     if changed:
         write_audit_entry(
@@ -105,7 +104,9 @@ def _known(organization: Organization, outcomes: Sequence[Told]) -> dict[tuple[s
     ids = {outcome.external_id for outcome in outcomes}
     wanted = {outcome.key for outcome in outcomes}
     rows = Outcome.objects.filter(organization=organization, external_id__in=ids)
-    found = rows.values_list("kind", "external_id", "occurred_at", "value_eur")
+    found = rows.order_by("kind", "external_id").values_list(
+        *("kind", "external_id", "occurred_at", "value_eur")
+    )
     return {(row[0], row[1]): _facts(Told(*row)) for row in found if (row[0], row[1]) in wanted}
 
 

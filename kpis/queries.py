@@ -2,7 +2,8 @@
 
 All of them take the organizations that the reader may see, a `Period` of local days, and, but for where it
 says otherwise, a use case to which costs and requests are narrowed. Leads and orders belong to no use case: a
-use case's cost per lead is its cost by all leads of the period. Today is live in all of them.
+use case's cost per lead is its cost by all leads of the period. Today is live in all of them. Where it is of
+all organizations, a question to the roll-ups takes one query more (`budgets.roll_ups.ask`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -150,8 +150,7 @@ class Readings:
     @cached_property
     def business(self) -> Sequence[Business]:
         """What each step cost and brought, without the calls that name a lead or an order."""
-        gathered = self.steps.gathered(self._business.items(), lambda row: row[0])
-        return [_all_business([value for _day, value in rows]) for rows in gathered]
+        return self._by_step(self._business, _all_business)
 
     @cached_property
     def _business(self) -> Mapping[date, Business]:
@@ -177,8 +176,10 @@ class Readings:
     def _gathered(
         self, read: Callable[..., Mapping[date, T]], add_up: Callable[[Sequence[T]], T]
     ) -> Sequence[T]:
-        days = read(self.ids, self.period, self.use_case).items()
-        gathered = self.steps.gathered(days, lambda row: row[0])
+        return self._by_step(read(self.ids, self.period, self.use_case), add_up)
+
+    def _by_step(self, days: Mapping[date, T], add_up: Callable[[Sequence[T]], T]) -> Sequence[T]:
+        gathered = self.steps.gathered(days.items(), lambda row: row[0])
         return [add_up([value for _day, value in rows]) for rows in gathered]
 
     # --- By group

@@ -101,8 +101,7 @@ class Breaker:
 
     def wait_s(self, provider: str, model: str) -> float:
         """In how many seconds a call may be sent; 0 where one may be now."""
-        all_models = self._circuits.get((provider, ALL_MODELS), UNTOUCHED)
-        return wait_s(self._circuits.get((provider, model), UNTOUCHED), all_models, _now())
+        return wait_s(*self._known((provider, model)), _now())
 
     async def succeeded(self, provider: str, model: str) -> None:
         self._ended((provider, model), partial(after_success, now=_now()))
@@ -188,8 +187,11 @@ class Breaker:
     # --- The process's own view
 
     def _standing(self, key: Key) -> Standing:
-        circuit = self._circuits.get(key, UNTOUCHED)
-        return in_force(circuit, self._circuits.get((key[0], ALL_MODELS), UNTOUCHED), _now())
+        return in_force(*self._known(key), _now())
+
+    def _known(self, key: Key) -> tuple[Circuit, Circuit]:
+        """The model's circuit, and that of all the provider's models."""
+        return self._circuits.get(key, UNTOUCHED), self._circuits.get((key[0], ALL_MODELS), UNTOUCHED)
 
     def _ended(self, key: Key, change: Change) -> None:
         before = self._standing(key)

@@ -110,9 +110,7 @@ def test_the_largest_batch_is_taken(api: httpx2.Client, organization: Organizati
     assert answer.json() == {"created": OUTCOMES_MAX, "changed": 0, "unchanged": 0}
 
 
-def test_batches_in_other_orders_do_not_wait_for_each_other(
-    organization: Organization,
-) -> None:
+def test_batches_in_other_orders_do_not_stop_each_other(organization: Organization) -> None:
     told = [Told("lead", str(number), clock.now(), Decimal(number)) for number in range(300)]
     refused: list[BaseException] = []
 
